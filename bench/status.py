@@ -28,7 +28,7 @@ from fastapi import APIRouter, FastAPI, Response
 
 from postroom.entrypoints.application import gateway_config
 from postroom.gateway.app import create_app
-from postroom.gateway.rate_limits import Rates
+from postroom.gateway.rate_limits import ApiRates
 from postroom.gateway.routes.campaign_status import StatusCache, status_routes
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.campaign import Campaign, CampaignSpec, CampaignStatus, Content, Import, StoredFiles
@@ -66,7 +66,7 @@ def campaign(postroom: Container, batches: int) -> str:
 def application(postroom: Container) -> FastAPI:
     """The door with the one service; nobody is refused for asking too often."""
     board = StatusCache(postroom.status, postroom.clock)
-    return create_app(replace(gateway_config(postroom), rates=Rates.of(10_000_000)), [status_routes(board)])
+    return create_app(replace(gateway_config(postroom), rates=ApiRates.of(10_000_000)), [status_routes(board)])
 
 
 def bare(answer: bytes) -> FastAPI:

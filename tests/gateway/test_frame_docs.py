@@ -21,7 +21,7 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs/reference/http.md").read_text
         f"must come within {RequestLimits().body_s:g} seconds",
         f"not answered after {RequestLimits().handle_s:g} seconds",
         f"More than {RequestLimits().in_progress:,} requests",
-        f"({RequestLimits().of_a_tenant:,} of one tenant, {RequestLimits().strangers} of callers without credentials)",
+        f"({RequestLimits().per_tenant:,} of one tenant, {RequestLimits().unauthenticated} of callers without credentials)",
         f"{RequestLimits().handlers} calls that wait",
         f"within {KEPT_MS // 3_600_000} hours",
         f"up to {pipeline._LONGEST_WAIT_S:g} seconds",

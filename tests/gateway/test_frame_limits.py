@@ -121,7 +121,7 @@ async def beside(app: FastAPI, slow: dict[str, str], *calls: dict[str, str]) -> 
 
 
 def test_a_tenant_alone_cannot_fill_the_door() -> None:
-    app, other = door(Things(), limits=RequestLimits(of_a_tenant=1)), {"Authorization": "Bearer editor other"}
+    app, other = door(Things(), limits=RequestLimits(per_tenant=1)), {"Authorization": "Bearer editor other"}
     own, others = asyncio.run(beside(app, EDITOR, EDITOR, other))
     assert (own.status, own.json["type"], others.status) == (503, "/problems/overloaded", 200)
     assert asyncio.run(beside(app, other, EDITOR))[0].status == 200
@@ -138,7 +138,7 @@ def test_a_place_of_a_tenant_is_free_when_its_answer_has_ended() -> None:
     async def slow(who: Viewer) -> StreamingResponse:
         return StreamingResponse(parts())
 
-    frame = GatewayConfig(authenticator=Believer(), clock=ManualClock(), limits=RequestLimits(of_a_tenant=1))
+    frame = GatewayConfig(authenticator=Believer(), clock=ManualClock(), limits=RequestLimits(per_tenant=1))
     app = create_app(frame, [router])
 
     async def two() -> tuple[int, int]:
@@ -155,7 +155,7 @@ def test_a_place_of_a_tenant_is_free_when_its_answer_has_ended() -> None:
 
 
 def test_who_shows_no_credentials_cannot_fill_the_door() -> None:
-    app, nobody = door(Things(), limits=RequestLimits(strangers=1)), {"Content-Type": "application/json"}
+    app, nobody = door(Things(), limits=RequestLimits(unauthenticated=1)), {"Content-Type": "application/json"}
 
     async def three() -> list[int]:
         first = asyncio.create_task(call(app, "POST", "/v1/things", headers=nobody, body=[b"{"], stalls=True))

@@ -8,11 +8,11 @@ import pytest
 import schemathesis
 from hypothesis import settings
 
-from postroom.gateway.rate_limits import Rates
+from postroom.gateway.rate_limits import ApiRates
 from tests.gateway.frame_kit import EDITOR, Things, ask, door
 
 Json = dict[str, Any]
-FAST = Rates(tenant=1e6, principal=1e6, address=1e6)
+FAST = ApiRates(tenant=1e6, principal=1e6, address=1e6)
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", door(Things(), rates=FAST))
 schema.config.generation.update(allow_x00=False)

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.gateway.rate_limits import RatePolicy, Rates
+from postroom.gateway.rate_limits import ApiRates, RatePolicy
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, door
 
-SLOW = Rates(tenant=60.0, principal=30.0, address=20.0)
+SLOW = ApiRates(tenant=60.0, principal=30.0, address=20.0)
 
 
 def get(app: FastAPI, headers: dict[str, str], client: str = "203.0.113.9") -> Answer:
@@ -62,7 +62,7 @@ def test_memory_is_bounded_and_forgets_who_called_longest_ago() -> None:
 
 
 def test_the_rates_are_parts_of_the_setting() -> None:
-    assert Rates.of(2_000) == Rates(tenant=2_000.0, principal=1_000.0, address=200.0)
+    assert ApiRates.from_setting(2_000) == ApiRates(tenant=2_000.0, principal=1_000.0, address=200.0)
 
 
 def test_who_calls_too_often_is_told_when_to_come_again() -> None:
@@ -122,6 +122,6 @@ def test_every_answer_says_what_is_left(headers: dict[str, str]) -> None:
 
 
 def test_the_nearest_limit_is_shown() -> None:
-    app = door(Things(), rates=Rates(tenant=25.0, principal=100.0, address=20.0))
+    app = door(Things(), rates=ApiRates(tenant=25.0, principal=100.0, address=20.0))
     assert get(app, EDITOR).fields["ratelimit"].startswith('"tenant";r=24;')
     assert get(door(Things(), rates=SLOW), EDITOR).fields["ratelimit"].startswith('"caller";r=29;')

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.gateway.app import create_app
-from postroom.gateway.rate_limits import Rates
+from postroom.gateway.rate_limits import ApiRates
 from postroom.gateway.routes.templates import templates_routes
 from postroom.gateway.state import GatewayConfig
 from postroom.model.template import NewTemplate
@@ -22,7 +22,7 @@ from tests.gateway.kit import Believer
 from tests.unit.template_kit import TemplateHome, open_templates
 
 EDITOR = {"Authorization": "Bearer editor acme"}
-FAST = Rates(tenant=1e6, principal=1e6, address=1e6)
+FAST = ApiRates(tenant=1e6, principal=1e6, address=1e6)
 _ID = re.compile(r"[a-z2-7]{16}")
 NEW = NewTemplate(name="News", subject="Hi {{ first_name }}", html="<p>Hi {{ first_name }}</p>")
 

@@ -32,7 +32,7 @@ def taken(places: ConcurrencyLimit, *tenants: str) -> Iterator[None]:
     holding, leave = threading.Semaphore(0), threading.Event()
 
     def hold(tenant: str) -> None:
-        with places.of(tenant):
+        with places.slot(tenant):
             holding.release()
             assert leave.wait(_SOON_S)
 
@@ -60,29 +60,29 @@ def wait_until_all_came(places: ConcurrencyLimit, count: int) -> None:
 def test_as_many_as_may_be_are_let_in_and_one_more_is_refused() -> None:
     places = ConcurrencyLimit("x")
     callers = [f"t{at % 4}" for at in range(limits.PLACES)]
-    with taken(places, *callers), pytest.raises(Overloaded, match="nothing was done"), places.of("another"):
+    with taken(places, *callers), pytest.raises(Overloaded, match="nothing was done"), places.slot("another"):
         pass
-    with places.of("another"):
+    with places.slot("another"):
         pass
 
 
 def test_no_tenant_takes_all_places() -> None:
     places = ConcurrencyLimit("x")
-    with taken(places, *["greedy"] * limits.OF_A_TENANT, "modest"), pytest.raises(Overloaded), places.of("greedy"):
+    with taken(places, *["greedy"] * limits.PER_TENANT, "modest"), pytest.raises(Overloaded), places.slot("greedy"):
         pass
 
 
 def test_a_place_is_given_back_where_the_work_fails() -> None:
     places = ConcurrencyLimit("x")
     for _ in range(limits.PLACES + 1):
-        with pytest.raises(Invalid), places.of("acme"):
+        with pytest.raises(Invalid), places.slot("acme"):
             raise Invalid("no template")
     assert places.count == 0
 
 
 def test_one_too_many_is_refused_and_everything_else_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service is not taken for sick, however often that happens: reading goes on."""
-    monkeypatch.setattr(limits, "OF_A_TENANT", 1)
+    monkeypatch.setattr(limits, "PER_TENANT", 1)
     checking, leave = threading.Event(), threading.Event()
     with open_templates(tmp_path) as home:
         service = home.service()

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from postroom.clock import SystemClock
 from postroom.errors import Unavailable
 from postroom.gateway.app import create_app
-from postroom.gateway.rate_limits import Rates
+from postroom.gateway.rate_limits import ApiRates
 from postroom.gateway.routes.public import PIXEL, tracking_routes
 from postroom.gateway.state import GatewayConfig
 from postroom.model.event import EventKind
@@ -142,7 +142,7 @@ def test_behind_a_path_of_the_public_url_it_is_the_same(web: Web) -> None:
 
 
 def test_damaged_tokens_are_counted_by_address_and_good_ones_are_not(web: Web) -> None:
-    with client_of(web, replace(FRAME, rates=Rates(address=0.001))) as client:
+    with client_of(web, replace(FRAME, rates=ApiRates(address=0.001))) as client:
         good = f"/t/c/{web.token()}.0"
         assert client.get(good).status_code == 302
         statuses = [client.get("/t/c/damaged").status_code for _ in range(30)]
@@ -185,7 +185,7 @@ def test_the_log_names_the_route_and_no_token(web: Web, client: TestClient, capl
 
 def test_the_caller_is_whom_a_trusted_proxy_names(web: Web) -> None:
     """So that one who brings damaged tokens shuts out nobody else."""
-    frame = replace(FRAME, rates=Rates(address=0.001), trusted_proxies=("127.0.0.1",))
+    frame = replace(FRAME, rates=ApiRates(address=0.001), trusted_proxies=("127.0.0.1",))
     app = create_app(frame, [tracking_routes(web.tracking)])
 
     async def proxied(scope: Scope, receive: Receive, send: Send) -> None:
@@ -199,6 +199,6 @@ def test_the_caller_is_whom_a_trusted_proxy_names(web: Web) -> None:
 
 def test_who_brings_many_damaged_pixels_fills_no_log(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     strange = TokenSealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, Key(b"a" * 12), 1)
-    with client_of(web, replace(FRAME, rates=Rates(address=0.001))) as client, caplog.at_level(logging.WARNING):
+    with client_of(web, replace(FRAME, rates=ApiRates(address=0.001))) as client, caplog.at_level(logging.WARNING):
         assert all(is_pixel(client.get(f"/t/o/{strange}")) for _ in range(40))
     assert caplog.text == ""

@@ -18,7 +18,7 @@ from postroom.clock import SystemClock
 from postroom.errors import Unavailable
 from postroom.events.unsubscribe import SubscriptionState
 from postroom.gateway.app import create_app
-from postroom.gateway.rate_limits import Rates
+from postroom.gateway.rate_limits import ApiRates
 from postroom.gateway.recipient_pages import language_of, languages
 from postroom.gateway.routes.public import unsubscribe_routes
 from postroom.gateway.state import GatewayConfig
@@ -215,7 +215,7 @@ def test_a_damaged_link_is_a_page_and_changes_nothing(desk: UnsubscribeSetup, cl
 
 
 def test_damaged_links_are_counted_by_address_and_good_ones_are_not(desk: UnsubscribeSetup) -> None:
-    with client_of(desk, replace(FRAME, rates=Rates(address=0.001))) as client:
+    with client_of(desk, replace(FRAME, rates=ApiRates(address=0.001))) as client:
         assert [client.get("/u/x").status_code for _ in range(30)][-1] == 429
         good = [client.get(f"/u/{desk.token(BEN)}") for _ in range(30)]
         good += [client.post(f"/u/{desk.token(BEN)}", content=ONE_CLICK, headers={"Content-Type": FORM}) for _ in range(10)]

@@ -118,7 +118,7 @@ def test_no_line_of_a_log_holds_a_token(postroom: Container, caplog: pytest.LogC
 
 def test_an_export_is_a_redirect_to_a_file_that_ends(postroom: Container) -> None:
     suppressions = postroom.suppressions
-    suppressions.of("default").add("ann@mail.example", topic=None)
+    suppressions.for_tenant("default").add("ann@mail.example", topic=None)
     files = ExportFiles(postroom.objects, postroom.stores.transfers, postroom.clock)
     app = app_of(suppression_routes(suppressions, redirected(files)))
     fields = {"Authorization": ["Bearer admin default"]}

@@ -46,7 +46,7 @@ class House:
     def __init__(self, made: TransactionalBench) -> None:
         self.desk, self.stores, self.clock, self.objects = made, made.made, made.clock, made.objects
         self.tenants, self.suppression = made.tenants, made.suppression
-        self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).of("default")
+        self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).for_tenant("default")
         self.audit = AuditLog(self.stores.tables, PlainSecrets(), self.clock)
         self.bulk_update = BulkUpdate(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
         self.creator = CampaignCreator(

@@ -8,7 +8,7 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, Unsupported
 from postroom.platform.embedded.secrets import ConfiguredKeys, KeyFile, MasterSecrets
-from postroom.services.key_rotation import KeyRotation, Resealed
+from postroom.services.key_rotation import Resealed, SealingKeyRotation
 from tests.fakes.clock import ManualClock
 
 
@@ -42,7 +42,9 @@ class House:
         self.keys = KeyFile(self.path, self.clock)
         self.secrets = MasterSecrets(self.keys)
         self.shelves = [Shelf(self.secrets), Shelf(self.secrets)]
-        self.rotation = KeyRotation(self.keys, [(f"shelf {n}", s.reseal) for n, s in enumerate(self.shelves)], own=self.keys)
+        self.rotation = SealingKeyRotation(
+            self.keys, [(f"shelf {n}", s.reseal) for n, s in enumerate(self.shelves)], own=self.keys
+        )
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_keys_of_a_setting_are_not_ours_to_change() -> None:
     shelf = Shelf(MasterSecrets(ConfiguredKeys(f"{new},{old}")))
     shelf.sealed = [MasterSecrets(ConfiguredKeys(old)).seal("shelf", b"x")]
     keys = ConfiguredKeys(f"{new},{old}")
-    rotation = KeyRotation(keys, [("shelf", shelf.reseal)], own=None)
+    rotation = SealingKeyRotation(keys, [("shelf", shelf.reseal)], own=None)
     with pytest.raises(Unsupported, match="POSTROOM_MASTER_KEY"):
         rotation.rotate()
     with pytest.raises(Unsupported, match="remove them"):

@@ -15,7 +15,7 @@ from fastapi import APIRouter, FastAPI
 
 from postroom.gateway.app import create_app
 from postroom.gateway.audit import LedgerAuditRecorder
-from postroom.gateway.rate_limits import Rates
+from postroom.gateway.rate_limits import ApiRates
 from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.gateway.state import GatewayConfig
 from postroom.model.access import BUILT_IN
@@ -192,7 +192,7 @@ def gateway_config(postroom: Container) -> GatewayConfig:
         tables=postroom.tables,
         secrets=postroom.secrets,
         audit=LedgerAuditRecorder(postroom.audit, postroom.clock),
-        rates=Rates.of(settings.api_rate),
+        rates=ApiRates.from_setting(settings.api_rate),
         trusted_proxies=settings.trusted_proxies,
         cors_origins=settings.cors_origins,
     )

@@ -49,7 +49,7 @@ class StrictRequest(Request):
         scope = self.scope
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
             raise Invalid("the address holds the character U+0000, which no text may")
-        body: Body | None = scope.get(_BODY)
+        body: LimitedBody | None = scope.get(_BODY)
         if body is None:
             return
         body.most = getattr(handler, _MOST, body.most)
@@ -71,7 +71,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-class Body:
+class LimitedBody:
     """What still comes of one request's body: counted and timed while it is read."""
 
     def __init__(self, receive: Receive, length: int | None, *, most: int | None, seconds: float) -> None:
@@ -122,7 +122,7 @@ def limited(scope: Scope, receive: Receive, *, most: int | None, seconds: float)
             coming = True
     if not coming or length == 0:
         return receive
-    body = scope[_BODY] = Body(receive, length, most=most, seconds=seconds)
+    body = scope[_BODY] = LimitedBody(receive, length, most=most, seconds=seconds)
     return body.receive
 
 

@@ -42,9 +42,9 @@ class RequestLimits:
     """From the request's head to the answer's. API Gateway gives 29 s."""
     in_progress: int = 2_000
     """Requests, those that wait for a change included."""
-    strangers: int = 500
+    unauthenticated: int = 500
     """Of them, those that show no credentials: forms and bodies of anybody that come slowly leave room for all who do."""
-    of_a_tenant: int = 1_500
+    per_tenant: int = 1_500
     """Of them, until their answers have ended: who waits for changes or reads exports slowly leaves room for other tenants."""
     handlers: int = 240
     """Handlers at work (40 at once, as many as there are threads) or waiting for a thread: at 5 ms each, a second's work."""
@@ -94,32 +94,32 @@ class _RequestSlots:
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
         self.taken = 0
-        self.strangers = 0
+        self.unauthenticated = 0
         self.tenants: Counter[str] = Counter()
 
     def take(self, scope: Scope) -> RequestSlot:
         """`Overloaded`: there is none."""
-        stranger = not scope["path"].startswith("/v1/") or all(name != b"authorization" for name, _ in scope["headers"])
-        if self.taken >= self.limits.in_progress or (stranger and self.strangers >= self.limits.strangers):
+        unauthenticated = not scope["path"].startswith("/v1/") or all(name != b"authorization" for name, _ in scope["headers"])
+        if self.taken >= self.limits.in_progress or (unauthenticated and self.unauthenticated >= self.limits.unauthenticated):
             raise Overloaded("too many requests are in progress; nothing was done")
         self.taken += 1
-        self.strangers += stranger
-        return RequestSlot(self, stranger=stranger)
+        self.unauthenticated += unauthenticated
+        return RequestSlot(self, unauthenticated=unauthenticated)
 
 
 class RequestSlot:
     """One request's."""
 
-    __slots__ = ("_places", "_stranger", "_tenant")
+    __slots__ = ("_places", "_tenant", "_unauthenticated")
 
-    def __init__(self, places: _RequestSlots, *, stranger: bool) -> None:
+    def __init__(self, places: _RequestSlots, *, unauthenticated: bool) -> None:
         self._places = places
-        self._stranger = stranger
+        self._unauthenticated = unauthenticated
         self._tenant: str | None = None
 
     def give_to(self, tenant: str) -> None:
         """Now it is known whose it is. `Overloaded`: they have too many."""
-        if self._places.tenants[tenant] >= self._places.limits.of_a_tenant:
+        if self._places.tenants[tenant] >= self._places.limits.per_tenant:
             raise Overloaded("too many requests of this tenant are in progress; nothing was done")
         self._places.tenants[tenant] += 1
         self._tenant = tenant
@@ -127,7 +127,7 @@ class RequestSlot:
     def leave(self) -> None:
         """The request is over, and so is its answer."""
         self._places.taken -= 1
-        self._places.strangers -= self._stranger
+        self._places.unauthenticated -= self._unauthenticated
         if self._tenant is not None:
             self._places.tenants[self._tenant] -= 1
             if not self._places.tenants[self._tenant]:
@@ -174,7 +174,7 @@ class _ResponseTimeout:
 WORKING = 2
 PLACES = 12
 """At work or waiting, of the 40 threads."""
-OF_A_TENANT = 6
+PER_TENANT = 6
 
 
 class ConcurrencyLimit:
@@ -192,10 +192,10 @@ class ConcurrencyLimit:
         return self._taken.total()
 
     @contextmanager
-    def of(self, tenant: str) -> Iterator[None]:
+    def slot(self, tenant: str) -> Iterator[None]:
         """Around the work; blocks until there is room for it. `Overloaded`: as many as may be wait for that."""
         with self._guard:
-            if self._taken[tenant] >= OF_A_TENANT or self.count >= PLACES:
+            if self._taken[tenant] >= PER_TENANT or self.count >= PLACES:
                 raise Overloaded(f"too many {self._what} at the moment; nothing was done")
             self._taken[tenant] += 1
         try:

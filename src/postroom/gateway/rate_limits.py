@@ -32,7 +32,7 @@ _LEAST_BURST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class ApiRates:
     """Calls a second."""
 
     tenant: float = 2_000.0
@@ -40,7 +40,7 @@ class Rates:
     address: float = 200.0
 
     @classmethod
-    def of(cls, api_rate: float) -> Self:
+    def from_setting(cls, api_rate: float) -> Self:
         """As the setting `api_rate` says."""
         return cls(api_rate, api_rate * 0.5, api_rate * 0.1)
 
@@ -88,7 +88,7 @@ class RatePolicy:
 class RateLimits:
     """The policies of one door."""
 
-    def __init__(self, rates: Rates, clock: Clock) -> None:
+    def __init__(self, rates: ApiRates, clock: Clock) -> None:
         self._clock = clock
         self._tenant = RatePolicy("tenant", rates.tenant)
         self._principal = RatePolicy("caller", rates.principal)

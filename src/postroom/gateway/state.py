@@ -9,7 +9,7 @@ from postroom.gateway.access import Authenticator
 from postroom.gateway.audit import AuditRecorder
 from postroom.gateway.idempotency import IdempotencyStore
 from postroom.gateway.limits import RequestLimits
-from postroom.gateway.rate_limits import RateLimits, Rates
+from postroom.gateway.rate_limits import ApiRates, RateLimits
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Tables
 
@@ -29,7 +29,7 @@ class GatewayConfig:
     secrets: Secrets | None = None
     audit: AuditRecorder | None = None
     """None: no audit records."""
-    rates: Rates = field(default_factory=Rates)
+    rates: ApiRates = field(default_factory=ApiRates)
     limits: RequestLimits = field(default_factory=RequestLimits)
     trusted_proxies: tuple[str, ...] = ()
     """Networks. The server itself must ignore forwarded fields (uvicorn: `proxy_headers=False`)."""

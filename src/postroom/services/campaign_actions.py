@@ -31,7 +31,7 @@ _log = event_logger(__name__)
 class ActionRequest(msgspec.Struct, frozen=True):
     """The workflow's input."""
 
-    verb: CampaignAction
+    action: CampaignAction = msgspec.field(name="verb")
     ref: CampaignRef
     decision: Decision | None = None
 
@@ -78,7 +78,7 @@ class CampaignActions:
 
         try:
             self._carry_out(asked, alive)
-            if asked.verb is not CampaignAction.CANCEL and self._campaigns.get(asked.ref).status is CampaignStatus.CANCELLED:
+            if asked.action is not CampaignAction.CANCEL and self._campaigns.get(asked.ref).status is CampaignStatus.CANCELLED:
                 self._service.cancel(asked.ref, alive=alive)
         except NotFound:  # deleted meanwhile
             return Done()
@@ -86,7 +86,7 @@ class CampaignActions:
 
     def _carry_out(self, asked: ActionRequest, alive: ShouldContinue) -> None:
         try:
-            match asked.verb:
+            match asked.action:
                 case CampaignAction.CANCEL:
                     self._service.cancel(asked.ref, alive=alive)
                 case CampaignAction.RETRY_FAILED:
@@ -96,10 +96,10 @@ class CampaignActions:
         except Conflict as error:
             if self._campaigns.get(asked.ref).status in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
                 raise
-            _log.info("campaign.action_skipped", campaign=asked.ref.campaign, action=asked.verb.value, reason=str(error))
+            _log.info("campaign.action_skipped", campaign=asked.ref.campaign, action=asked.action.value, reason=str(error))
 
     def _ask(self, asked: ActionRequest) -> None:
-        name, text = action_execution(asked.ref, asked.verb), msgspec.json.encode(asked).decode()
+        name, text = action_execution(asked.ref, asked.action), msgspec.json.encode(asked).decode()
         if not self._workflows.restart(ACTION, name, text):
             running = self._workflows.get(ACTION, name)
             if running is not None and _parse(running.input) != asked:

@@ -222,8 +222,8 @@ class CampaignService:
         self._timers.cancel(scheduler_messages.timer_name(ref))
         for workflow in (scheduler_messages.IMPORT, scheduler_messages.SEND):
             self._workflows.stop(workflow, ref.campaign, "deleted")
-        for verb in CampaignAction:
-            self._workflows.stop(ACTION, action_execution(ref, verb), "deleted")
+        for action in CampaignAction:
+            self._workflows.stop(ACTION, action_execution(ref, action), "deleted")
         self._messages.drop(ref)
         self._journals.drop(ref.campaign)
         self._objects.purge(prefix(ref))
@@ -259,9 +259,9 @@ class CampaignService:
         return campaign
 
 
-def action_execution(ref: CampaignRef, verb: CampaignAction) -> str:
+def action_execution(ref: CampaignRef, action: CampaignAction) -> str:
     """The execution of `CHANGE` that does this to a campaign."""
-    return f"{verb}-{ref.campaign}"
+    return f"{action}-{ref.campaign}"
 
 
 def _asked_for(campaign: Campaign, statuses: Collection[CampaignStatus], name: str) -> bool:

@@ -29,7 +29,7 @@ class DkimService:
         self._keys = keys
         self._dns = dns
         self._clock = clock
-        self._asking = OutboundSlots("DKIM key")
+        self._slots = OutboundSlots("DKIM key")
 
     def new_stem(self) -> str:
         """What the selectors of new keys begin with."""
@@ -81,7 +81,7 @@ class DkimService:
         key = was.key(selector)
         name = dkim.record_name(selector, was.domain)
         try:
-            with self._asking.turn(tenant):
+            with self._slots.slot(tenant):
                 finding = dkim.record_mismatch(key, name, self._dns.txt(name))
         except Unavailable as error:
             return self._changed(was, replace(key, checked_at=self._clock.now(), finding=f"{error}; try again later"))

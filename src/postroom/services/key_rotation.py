@@ -58,7 +58,7 @@ class Resealed(NamedTuple):
     """Those that could not be opened: damaged, or their key is gone."""
 
 
-class KeyRotation:
+class SealingKeyRotation:
     """One installation's."""
 
     def __init__(self, keys: SealingKeys, owners: Sequence[tuple[str, Reseal]], *, own: OwnSealingKeys | None) -> None:

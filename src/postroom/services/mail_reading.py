@@ -29,7 +29,7 @@ _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 _Part: TypeAlias = "Message[str, str]"
 
 
-class Body(NamedTuple):
+class MailBody(NamedTuple):
     """What a mail says."""
 
     text: str
@@ -44,16 +44,16 @@ def read_headers(content: bytes) -> list[tuple[str, str]]:
     return [(_clean(name), _decode(value)) for name, value in parsed.raw_items()]
 
 
-def read_body(content: bytes) -> Body:
+def read_body(content: bytes) -> MailBody:
     """The first text and the names of the other parts (RFC 2045, 2046, 2183); of a mail that cannot be read, all as it stands."""
     try:
         return _read_body(message_from_bytes(content, policy=compat32))
     except _LIBRARY_ERRORS:
         head_and_rest = _HEAD_ENDS.split(content, maxsplit=1)
-        return Body(_lines(head_and_rest[-1]).decode("utf-8", "replace"), ())
+        return MailBody(_lines(head_and_rest[-1]).decode("utf-8", "replace"), ())
 
 
-def _read_body(message: _Part) -> Body:
+def _read_body(message: _Part) -> MailBody:
     texts: dict[str, str] = {}
     attachments: list[str] = []
     for part in _leaves(message):
@@ -64,7 +64,7 @@ def _read_body(message: _Part) -> Body:
             texts[kind] = _text(part)
         else:
             attachments.append(_clean(name or "(no name)"))
-    return Body(texts.get("text/plain", texts.get("text/html", "")), tuple(attachments))
+    return MailBody(texts.get("text/plain", texts.get("text/html", "")), tuple(attachments))
 
 
 def _leaves(message: _Part) -> Iterator[_Part]:

@@ -23,7 +23,7 @@ class OutboundSlots:
         self._guard = threading.Lock()
 
     @contextmanager
-    def turn(self, tenant: str | None) -> Iterator[None]:
+    def slot(self, tenant: str | None) -> Iterator[None]:
         """Around the call. `Conflict`: as many as may be are under way."""
         with self._guard:
             if tenant in self._under_way or len(self._under_way) >= AT_ONCE:

@@ -42,7 +42,7 @@ class ProviderService:
         self._providers = providers
         self._check = check
         self._examine = examine
-        self._tests = OutboundSlots("provider")
+        self._slots = OutboundSlots("provider")
 
     def create(self, asker: ProviderCaller, name: str, change: ProviderSpec, *, shared: bool = False, mark: str = "") -> Provider:
         """A new one, for the asker's tenant or shared. `Invalid`, `Conflict`, `Denied`; `mark` as of the ledger."""
@@ -83,7 +83,7 @@ class ProviderService:
         if provider.shared and not asker.operator:
             raise Denied(f"the provider {name} is not this tenant's own: testing it needs an operator of the installation")
         means = self._providers.credentials(asker.tenant, name)
-        with self._tests.turn(asker.tenant):
+        with self._slots.slot(asker.tenant):
             return self._examine(means)
 
     def _demand_right(self, asker: ProviderCaller, provider: Provider) -> None:

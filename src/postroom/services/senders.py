@@ -31,7 +31,7 @@ class SenderService:
         self._senders = senders
         self._dns = dns
         self._clock = clock
-        self._asking = OutboundSlots("sender")
+        self._slots = OutboundSlots("sender")
 
     def add(self, tenant: str, text: str) -> SenderIdentity:
         """Enter an address or a domain. Again: harmless. `Invalid`: it is neither."""
@@ -50,7 +50,7 @@ class SenderService:
         `Conflict`: too many DNS checks are running (services.outbound_slots)."""
         identity = self._senders.get(tenant, sender_name(text))
         try:
-            with self._asking.turn(tenant):
+            with self._slots.slot(tenant):
                 texts = [found.strip() for found in self._dns.txt(identity.record_name)]
         except Unavailable as error:
             return self._senders.change(identity, checked_at=self._clock.now(), finding=f"{error}; try again later")

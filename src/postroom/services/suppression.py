@@ -68,7 +68,7 @@ class SuppressionLists:
         self._tenants = tenants
         self._clock = clock
 
-    def of(self, tenant: str) -> TenantSuppressions:
+    def for_tenant(self, tenant: str) -> TenantSuppressions:
         """One tenant's."""
         return TenantSuppressions(self._suppression, self._tenants, self._clock, tenant=tenant)
 

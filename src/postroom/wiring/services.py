@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from postroom.services.erasure_requests import ErasureRequests
     from postroom.services.exports import CampaignExports, ExportFiles
     from postroom.services.inbox import InboxService
-    from postroom.services.key_rotation import KeyRotation
+    from postroom.services.key_rotation import SealingKeyRotation
     from postroom.services.keys import ApiKeyService
     from postroom.services.messages import MessageService
     from postroom.services.providers import ProviderService
@@ -188,10 +188,10 @@ class Services:
 
         return OpenIdProvider(self.tables, self.secrets, self.clock, url=self.settings.api_base_url)
 
-    def rotation(self) -> KeyRotation:
+    def rotation(self) -> SealingKeyRotation:
         """Re-encrypts everything kept under the master key. Raises `Unsupported` on AWS, where KMS rotates its own key."""
         from postroom.platform.embedded.secrets import KeyFile
-        from postroom.services.key_rotation import KeyRotation
+        from postroom.services.key_rotation import SealingKeyRotation
 
         machine, ledger = self.stores.on_one_machine("changing the master key"), self.ledger
         owners = [
@@ -204,7 +204,7 @@ class Services:
             ("sign-in", self._built_in_issuer.reseal),  # also where an external issuer is set: for the way back to this one
         ]
         keys = machine.master_keys
-        return KeyRotation(keys, owners, own=keys if isinstance(keys, KeyFile) else None)
+        return SealingKeyRotation(keys, owners, own=keys if isinstance(keys, KeyFile) else None)
 
     # Senders, providers, suppression
 

@@ -128,7 +128,7 @@ def export(tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
 
 def _list(postroom: Container, tenant: str) -> TenantSuppressions:
     postroom.tenants.read(tenant)
-    return postroom.suppressions.of(tenant)
+    return postroom.suppressions.for_tenant(tenant)
 
 
 def _again(address: str, entry: SuppressionEntry) -> str:

@@ -56,7 +56,7 @@ def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
         secret = secrets.open(purpose, points.once("secret", lambda: secrets.seal(purpose, keys.new_secret())))
         scopes = None if body.scopes is None else frozenset(body.scopes)
         made = keys.create(caller, body.name, role=body.role, scopes=scopes, days=body.expires_in_days, id=id, secret=secret)
-        audit.changed("key", id, after=KeyBody.of(made.key).model_dump())
+        audit.changed("key", id, after=KeyBody.from_record(made.key).model_dump())
         response.headers["Cache-Control"] = "no-store"
         return CreatedKey.made(made)
 
@@ -64,17 +64,17 @@ def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
     def list_all(caller: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[KeyBody]:
         """List API keys, oldest first."""
         page = keys.list(caller, cursor=cursor, limit=limit)
-        return Page(items=[KeyBody.of(*used) for used in page.items], cursor=page.cursor)
+        return Page(items=[KeyBody.from_record(*used) for used in page.items], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_key")
     def get(id: KeyId, caller: Admin) -> KeyBody:  # noqa: A002
         """Retrieve an API key, without the key itself."""
-        return KeyBody.of(*keys.get(caller, id))
+        return KeyBody.from_record(*keys.get(caller, id))
 
     @router.delete("/{id}", status_code=204, operation_id="revoke_key")
     def revoke(id: KeyId, caller: Admin, audit: Audit) -> None:  # noqa: A002
         """Revoke an API key. Within seconds, requests with it are refused."""
-        audit.changed("key", id, before=KeyBody.of(keys.revoke(caller, id)).model_dump())
+        audit.changed("key", id, before=KeyBody.from_record(keys.revoke(caller, id)).model_dump())
 
     return router
 
@@ -90,7 +90,7 @@ def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
     def add(body: NewUser, caller: Admin, audit: Audit) -> UserBody:
         """Add a user to the tenant. Repeating the request returns the same user."""
         named = body.issuer or issuer
-        shown = UserBody.of(
+        shown = UserBody.from_record(
             members.add(caller, Membership(named, body.subject, caller.tenant, body.role, body.name, operator=body.operator))
         )
         audit.changed("user", shown.id, after=shown.model_dump())
@@ -100,25 +100,25 @@ def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
     def list_all(caller: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[UserBody]:
         """List the tenant's users, in no particular order."""
         page = members.list(caller, cursor=cursor, limit=limit)
-        return Page(items=[UserBody.of(member) for member in page.items], cursor=page.cursor)
+        return Page(items=[UserBody.from_record(member) for member in page.items], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_user")
     def get(id: UserId, caller: Admin) -> UserBody:  # noqa: A002
         """Retrieve a user."""
-        return UserBody.of(members.get(caller, id))
+        return UserBody.from_record(members.get(caller, id))
 
     @router.patch("/{id}", operation_id="change_user")
     def change(id: UserId, body: UserEdit, caller: Admin, audit: Audit) -> UserBody:  # noqa: A002
         """Update a user's role, name or operator flag, effective within seconds. The last admin must stay admin."""
-        before = UserBody.of(members.get(caller, id))
-        shown = UserBody.of(members.change(caller, id, **body.model_dump(exclude_none=True)))
+        before = UserBody.from_record(members.get(caller, id))
+        shown = UserBody.from_record(members.change(caller, id, **body.model_dump(exclude_none=True)))
         audit.changed("user", id, before=before.model_dump(), after=shown.model_dump())
         return shown
 
     @router.delete("/{id}", status_code=204, operation_id="remove_user")
     def remove(id: UserId, caller: Admin, audit: Audit) -> None:  # noqa: A002
         """Remove a user from the tenant, effective within seconds. The last admin cannot be removed."""
-        audit.changed("user", id, before=UserBody.of(members.remove(caller, id)).model_dump())
+        audit.changed("user", id, before=UserBody.from_record(members.remove(caller, id)).model_dump())
 
     return router
 
@@ -134,7 +134,7 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
     def create(body: NewTenant, caller: Operator, points: Points, audit: Audit) -> TenantBody:
         """Create a tenant. Operators only."""
         mark = points.once("mark", lambda: secrets.token_hex(16))
-        shown = TenantBody.of(tenants.create(body.id, body.name, mark=mark))
+        shown = TenantBody.from_record(tenants.create(body.id, body.name, mark=mark))
         audit.changed("tenant", shown.id, after=shown.model_dump())
         return shown
 
@@ -142,17 +142,17 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
     def list_all(caller: Operator, limit: Limit = 100, cursor: Cursor = None) -> Page[TenantBody]:
         """List all tenants. Operators only."""
         page = tenants.list(cursor=cursor, limit=limit)
-        return Page(items=[TenantBody.of(tenant) for tenant in page.items], cursor=page.cursor)
+        return Page(items=[TenantBody.from_record(tenant) for tenant in page.items], cursor=page.cursor)
 
     @router.get("/me", operation_id="get_my_tenant")
     def mine(caller: Viewer) -> OwnTenant:
         """Retrieve the caller's own tenant, and the caller's identity."""
-        return OwnTenant(tenant=TenantBody.of(tenants.read(caller.tenant)), you=CallerBody.of(caller))
+        return OwnTenant(tenant=TenantBody.from_record(tenants.read(caller.tenant)), you=CallerBody.from_record(caller))
 
     @router.get("/{id}", operation_id="get_tenant")
     def get(id: TenantId, caller: Operator) -> TenantBody:  # noqa: A002
         """Retrieve a tenant. Operators only."""
-        return TenantBody.of(tenants.read(id))
+        return TenantBody.from_record(tenants.read(id))
 
     @router.post("/{id}/disable", operation_id="disable_tenant")
     def disable(id: TenantId, caller: Operator, audit: Audit) -> TenantBody:  # noqa: A002
@@ -165,7 +165,7 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
         return switched(id, audit, tenants.enable)
 
     def switched(id: str, audit: AuditChange, switch: Callable[[str], Tenant]) -> TenantBody:  # noqa: A002
-        before, shown = TenantBody.of(tenants.read(id)), TenantBody.of(switch(id))
+        before, shown = TenantBody.from_record(tenants.read(id)), TenantBody.from_record(switch(id))
         audit.changed("tenant", id, before=before.model_dump(), after=shown.model_dump())
         return shown
 

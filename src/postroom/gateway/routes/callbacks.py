@@ -51,7 +51,7 @@ def _add_campaigns_secret(router: APIRouter, callbacks: CallbackService, secrets
     @router.get("/campaign-secret", operation_id="get_campaign_secret")
     def show(caller: Admin) -> SecretBody:
         """Retrieve the secret that signs requests to campaigns' `callback_url`. A tenant has one, created when first needed."""
-        return SecretBody.of(callbacks.campaign_secret(caller.tenant))
+        return SecretBody.from_record(callbacks.campaign_secret(caller.tenant))
 
     @router.post("/campaign-secret/rotate", operation_id="rotate_campaign_secret")
     def rotate(caller: Admin, points: Points, audit: Audit) -> SecretBody:
@@ -59,14 +59,14 @@ def _add_campaigns_secret(router: APIRouter, callbacks: CallbackService, secrets
         secret = _secret(callbacks, secrets, points, purpose=f"callback-answer/{caller.tenant}/campaigns")
         callbacks.rotate_campaign_secret(caller.tenant, secret)
         audit.changed("callback", "campaign-secret")
-        return SecretBody.of(secret)
+        return SecretBody.from_record(secret)
 
 
 def _add_reading(router: APIRouter, callbacks: CallbackService) -> None:
     @router.get("", operation_id="list_callbacks")
     def list_all(caller: Viewer) -> Page[CallbackBody]:
         """List callbacks, oldest first, in one page (up to 50)."""
-        return Page(items=[CallbackBody.of(endpoint) for endpoint in callbacks.list(caller.tenant)], cursor=None)
+        return Page(items=[CallbackBody.from_record(endpoint) for endpoint in callbacks.list(caller.tenant)], cursor=None)
 
     @router.get(
         "/{id}", operation_id="get_callback", response_model=CallbackBody, responses={304: {"description": "Not modified"}}
@@ -107,13 +107,13 @@ def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secret
             caller.tenant, id, body.edit(), demand=lambda endpoint: demand(if_match, etag_of(endpoint.version))
         )
         shown = _shown(changed.now, response)
-        audit.changed("callback", id, before=CallbackBody.of(changed.was).model_dump(), after=shown.model_dump())
+        audit.changed("callback", id, before=CallbackBody.from_record(changed.was).model_dump(), after=shown.model_dump())
         return shown
 
     @router.delete("/{id}", status_code=204, operation_id="delete_callback")
     def delete(id: CallbackId, caller: Admin, audit: Audit) -> None:  # noqa: A002
         """Delete a callback with its secret and all its deliveries, pending ones included."""
-        audit.changed("callback", id, before=CallbackBody.of(callbacks.remove(caller.tenant, id)).model_dump())
+        audit.changed("callback", id, before=CallbackBody.from_record(callbacks.remove(caller.tenant, id)).model_dump())
 
     @router.post("/{id}/rotate-secret", operation_id="rotate_callback_secret")
     def rotate(id: CallbackId, caller: Admin, points: Points, audit: Audit, response: Response) -> CreatedCallback:  # noqa: A002
@@ -121,7 +121,7 @@ def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secret
         was = callbacks.get(caller.tenant, id)
         secret = _secret(callbacks, secrets, points, purpose=f"callback-answer/{caller.tenant}/{id}")
         endpoint = callbacks.rotate(caller.tenant, id, secret)
-        before, after = CallbackBody.of(was).model_dump(), _shown(endpoint, response).model_dump()
+        before, after = CallbackBody.from_record(was).model_dump(), _shown(endpoint, response).model_dump()
         audit.changed("callback", id, before=before, after=after)
         response.headers["Cache-Control"] = _KEPT_TO_ONESELF
         return CreatedCallback.made(endpoint, secret)
@@ -146,7 +146,7 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
         """List a callback's deliveries, newest first. Successful ones are kept for 3 days, failed ones for 30. A page may hold
         fewer than `limit`, or none, before the end."""
         page = callbacks.deliveries(caller.tenant, id, status=status, cursor=cursor, limit=limit)
-        return Page(items=[DeliveryBody.of(delivery) for delivery in page.items], cursor=page.cursor)
+        return Page(items=[DeliveryBody.from_record(delivery) for delivery in page.items], cursor=page.cursor)
 
     @router.get("/{id}/deliveries/{delivery_id}", operation_id="get_callback_delivery")
     def get_delivery(id: DeliveryTargetId, delivery_id: DeliveryId, caller: Viewer) -> DeliveryDetail:  # noqa: A002
@@ -158,7 +158,7 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
         """Redeliver a delivery under the same id: now, with retries for a day."""
         delivery = callbacks.redeliver(caller.tenant, id, delivery_id)
         audit.changed("callback", f"{id}/deliveries/{delivery_id}")
-        return DeliveryBody.of(delivery)
+        return DeliveryBody.from_record(delivery)
 
     @router.post("/{id}/redeliver", status_code=202, operation_id="redeliver_callback")
     def redeliver_dead(id: DeliveryTargetId, body: RedeliveryRequest, caller: Admin, audit: Audit) -> RedeliveryBody:  # noqa: A002
@@ -167,12 +167,12 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
         since = {} if body.since is None else {"since": parse_instant(body.since)}
         ordered = callbacks.redeliver_dead(caller.tenant, id, cursor=body.cursor, **since)
         audit.changed("callback", id)
-        return RedeliveryBody.of(ordered)
+        return RedeliveryBody.from_record(ordered)
 
 
 def _shown(endpoint: CallbackEndpoint, response: Response) -> CallbackBody:
     response.headers["ETag"] = etag_of(endpoint.version)
-    return CallbackBody.of(endpoint)
+    return CallbackBody.from_record(endpoint)
 
 
 def _secret(callbacks: CallbackService, secrets: Secrets, points: RecoveryPoints, *, purpose: str) -> bytes:

@@ -101,7 +101,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
     ) -> Page[CampaignBody]:
         """List campaigns, newest first."""
         page = campaigns.list(caller.tenant, statuses=status or (), name=name, cursor=cursor, limit=limit)
-        return Page(items=[CampaignBody.of(campaign) for campaign in page.items], cursor=page.cursor)
+        return Page(items=[CampaignBody.from_record(campaign) for campaign in page.items], cursor=page.cursor)
 
     @router.get(
         "/{campaign_id}",
@@ -118,7 +118,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         if matches(if_none_match, etag):
             return not_modified(etag)
         response.headers["ETag"] = etag
-        return CampaignBody.of(campaign)
+        return CampaignBody.from_record(campaign)
 
     @router.patch("/{campaign_id}", operation_id="edit_campaign")
     def edit(
@@ -179,7 +179,7 @@ def _add_verbs(router: APIRouter, desk: CampaignServices) -> None:
     @reads
     def rehearse(campaign_id: CampaignId, caller: Editor) -> DryRunBody:
         """Dry-run a campaign: compose the messages of the first 1,000 rows of the upload, and send nothing."""
-        return DryRunBody.of(desk.dry_run.run(campaigns.get(CampaignRef(caller.tenant, campaign_id))))
+        return DryRunBody.from_record(desk.dry_run.run(campaigns.get(CampaignRef(caller.tenant, campaign_id))))
 
 
 def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
@@ -217,11 +217,11 @@ def _changed_campaign(
     desk.changed(after.ref)
     audit.changed("campaign", after.ref.campaign, before=before and _audit_value(before), after=_audit_value(after))
     response.headers["ETag"] = etag_of(after.version)
-    return CampaignBody.of(after)
+    return CampaignBody.from_record(after)
 
 
 def _audit_value(campaign: Campaign) -> object:
-    return CampaignBody.of(campaign).model_dump(mode="json")
+    return CampaignBody.from_record(campaign).model_dump(mode="json")
 
 
 def _demand_sender(caller: Principal) -> None:
@@ -243,7 +243,7 @@ def campaign_message_routes(reading: CampaignReader, exports: CampaignExports, d
     def batches(campaign_id: CampaignId, caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[BatchBody]:
         """List a campaign's batches, by number."""
         page = reading.batches(CampaignRef(caller.tenant, campaign_id), cursor=cursor, limit=limit)
-        return Page(items=[BatchBody.of(batch) for batch in page.batches], cursor=page.cursor)
+        return Page(items=[BatchBody.from_record(batch) for batch in page.batches], cursor=page.cursor)
 
     @router.get("/messages", operation_id="list_campaign_messages")
     def messages(
@@ -252,7 +252,7 @@ def campaign_message_routes(reading: CampaignReader, exports: CampaignExports, d
         """List a campaign's messages, in a stable order."""
         ref = CampaignRef(caller.tenant, campaign_id)
         campaign, page = reading.messages(ref, statuses=states_of(status), cursor=cursor, limit=limit)
-        return Page(items=[MessageBody.of(campaign, message) for message in page.messages], cursor=page.cursor)
+        return Page(items=[MessageBody.from_record(campaign, message) for message in page.messages], cursor=page.cursor)
 
     @router.get("/messages/{message_id}", operation_id="get_campaign_message")
     def message(campaign_id: CampaignId, message_id: MessageId, caller: Viewer) -> MessageWithEvents:

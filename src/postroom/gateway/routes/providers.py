@@ -39,7 +39,7 @@ def _add_reading(router: APIRouter, providers: ProviderService) -> None:
     @router.get("", operation_id="list_providers")
     def list_all(caller: Viewer) -> Page[ProviderBody]:
         """List the providers that the tenant can send through: its own, shared ones and the default. In one page."""
-        items = [ProviderBody.of(provider, operator=caller.operator) for provider in providers.list(_asker(caller))]
+        items = [ProviderBody.from_record(provider, operator=caller.operator) for provider in providers.list(_asker(caller))]
         return Page(items=items, cursor=None)
 
     @router.get(
@@ -58,7 +58,7 @@ def _add_reading(router: APIRouter, providers: ProviderService) -> None:
         """Test a provider: connect to the relay, start TLS and log in, or query the Amazon SES account. Nothing is sent. Only
         operators can test a shared provider."""
         findings = providers.test(_asker(caller), name)
-        return ProviderTestResult(works=healthy(findings), findings=[ProviderCheck.of(finding) for finding in findings])
+        return ProviderTestResult(works=healthy(findings), findings=[ProviderCheck.from_record(finding) for finding in findings])
 
 
 def _add_changing(router: APIRouter, providers: ProviderService) -> None:
@@ -83,7 +83,10 @@ def _add_changing(router: APIRouter, providers: ProviderService) -> None:
         provider = providers.change(_asker(caller), was, body.change())
         shown = _shown(provider, caller, response)
         audit.changed(
-            "provider", provider.id, before=ProviderBody.of(was, operator=caller.operator).model_dump(), after=shown.model_dump()
+            "provider",
+            provider.id,
+            before=ProviderBody.from_record(was, operator=caller.operator).model_dump(),
+            after=shown.model_dump(),
         )
         return shown
 
@@ -91,7 +94,7 @@ def _add_changing(router: APIRouter, providers: ProviderService) -> None:
     def delete(name: ProviderName, caller: Admin, audit: Audit) -> None:
         """Delete a provider and its password. Campaigns that name it cannot send until there is one of that name again."""
         was = providers.delete(_asker(caller), name)
-        audit.changed("provider", was.id, before=ProviderBody.of(was, operator=caller.operator).model_dump())
+        audit.changed("provider", was.id, before=ProviderBody.from_record(was, operator=caller.operator).model_dump())
 
 
 def _asker(caller: Principal) -> ProviderCaller:
@@ -100,10 +103,10 @@ def _asker(caller: Principal) -> ProviderCaller:
 
 def _shown(provider: Provider, caller: Principal, response: Response) -> ProviderBody:
     response.headers["ETag"] = _etag(provider, caller)
-    return ProviderBody.of(provider, operator=caller.operator)
+    return ProviderBody.from_record(provider, operator=caller.operator)
 
 
 def _etag(provider: Provider, caller: Principal) -> str:
     """Of what the caller sees. A version alone would come again with another provider of the name, and a setting has none."""
-    seen = f"{provider.version} {ProviderBody.of(provider, operator=caller.operator).model_dump_json()}"
+    seen = f"{provider.version} {ProviderBody.from_record(provider, operator=caller.operator).model_dump_json()}"
     return etag_of(hashlib.sha256(seen.encode()).hexdigest()[:24])

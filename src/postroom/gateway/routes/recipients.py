@@ -63,11 +63,11 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         cursor: Cursor = None,
     ) -> Page[SuppressionBody]:
         """List suppressed addresses, in no particular order; or look up one address."""
-        suppressions = lists.of(caller.tenant)
+        suppressions = lists.for_tenant(caller.tenant)
         if address is not None:
-            return Page(items=[SuppressionBody.of(entry) for entry in suppressions.entries_of(address)], cursor=None)
+            return Page(items=[SuppressionBody.from_record(entry) for entry in suppressions.entries_of(address)], cursor=None)
         page = suppressions.list(cursor=cursor, limit=limit)
-        return Page(items=[SuppressionBody.of(entry) for entry in page.items], cursor=page.cursor)
+        return Page(items=[SuppressionBody.from_record(entry) for entry in page.items], cursor=page.cursor)
 
     @router.post(
         "",
@@ -77,7 +77,7 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
     )
     def add(body: NewSuppression, caller: Editor, audit: Audit, response: Response) -> SuppressionBody:
         """Add an address to the suppression list. Repeating the request changes nothing."""
-        suppressions = lists.of(caller.tenant)
+        suppressions = lists.for_tenant(caller.tenant)
         topic = (body.topic or "").strip() or None
         added = suppressions.add(body.address, reason=body.reason, note=body.note, topic=topic)
         entry = suppressions.get(body.address, topic=topic)
@@ -86,12 +86,12 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         if added:
             audit.changed("suppression", entry.key.hex(), after={"reason": entry.reason.value})
         response.status_code = 201 if added else 200
-        return SuppressionBody.of(entry)
+        return SuppressionBody.from_record(entry)
 
     @router.delete("", operation_id="remove_suppression", status_code=204)
     def remove(address: Address, caller: Admin, audit: Audit, topic: Topic = None) -> None:
         """Remove an address from the suppression list: of all topics, or only of `topic`."""
-        suppressions = lists.of(caller.tenant)
+        suppressions = lists.for_tenant(caller.tenant)
         entries = [entry for entry in suppressions.entries_of(address) if topic is None or entry.topic == topic]
         if not entries or not suppressions.remove(address, topic=topic):
             raise NotFound("this address is not on the list")
@@ -112,16 +112,16 @@ def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -
         if media != "text/csv":
             raise UnsupportedMediaType(f"the body must be text/csv, not {media or 'without a Content-Type'}")
         content = io.BytesIO(await request.body())
-        suppressions = lists.of(caller.tenant)
+        suppressions = lists.for_tenant(caller.tenant)
         done = await to_thread.run_sync(lambda: suppressions.import_csv(content, reason=reason, keep=MAX_REJECTED))
         audit.changed("suppressions", "import", after={"added": done.added, "already": done.already})
-        return ImportResult.of(done)
+        return ImportResult.from_record(done)
 
     @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
     def export(caller: Viewer) -> Response:
         """Export the suppression list as CSV, in the format of the import: address, reason, note, added_at, topic,
         expires_at, source."""
-        lines = lists.of(caller.tenant).export_csv()
+        lines = lists.for_tenant(caller.tenant).export_csv()
         return download(caller.tenant, (line.encode("utf-8", "replace") for line in lines), "suppressions.csv")
 
 
@@ -142,11 +142,11 @@ def erasure_routes(requests: ErasureRequests) -> APIRouter:
             actor=f"{caller.kind}:{caller.id}",
         )
         audit.changed("erasure", erasure.id, after={"person": erasure.key})
-        return ErasureBody.of(*requests.get(caller.tenant, erasure.id))
+        return ErasureBody.from_record(*requests.get(caller.tenant, erasure.id))
 
     @router.get("/{erasure_id}", operation_id="get_erasure")
     def get(erasure_id: ErasureId, caller: Admin) -> ErasureBody:
         """Retrieve an erasure with its progress and results."""
-        return ErasureBody.of(*requests.get(caller.tenant, erasure_id))
+        return ErasureBody.from_record(*requests.get(caller.tenant, erasure_id))
 
     return router

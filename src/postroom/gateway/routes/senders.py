@@ -35,7 +35,7 @@ def sender_routes(senders: SenderService) -> APIRouter:
     @router.post("", status_code=201, operation_id="create_sender")
     def create(body: NewSender, caller: Admin, audit: Audit) -> SenderBody:
         """Add a sender: an address or a domain. The response has the TXT record that verifies it; repeating returns the same."""
-        shown = SenderBody.of(senders.add(caller.tenant, body.name))
+        shown = SenderBody.from_record(senders.add(caller.tenant, body.name))
         audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 
@@ -43,32 +43,32 @@ def sender_routes(senders: SenderService) -> APIRouter:
     def list_all(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[SenderBody]:
         """List senders, by name."""
         page = senders.list(caller.tenant, cursor=cursor, limit=limit)
-        return Page(items=[SenderBody.of(identity) for identity in page.items], cursor=page.cursor)
+        return Page(items=[SenderBody.from_record(identity) for identity in page.items], cursor=page.cursor)
 
     @router.get("/{name}", operation_id="get_sender")
     def get(name: Name, caller: Viewer) -> SenderBody:
         """Retrieve a sender."""
-        return SenderBody.of(senders.get(caller.tenant, name))
+        return SenderBody.from_record(senders.get(caller.tenant, name))
 
     @router.post("/{name}/verify", operation_id="verify_sender")
     def verify(name: Name, caller: Admin, audit: Audit) -> SenderBody:
         """Verify a sender: look up its TXT record now."""
-        before = SenderBody.of(senders.get(caller.tenant, name))
-        shown = SenderBody.of(senders.verify(caller.tenant, name))
+        before = SenderBody.from_record(senders.get(caller.tenant, name))
+        shown = SenderBody.from_record(senders.verify(caller.tenant, name))
         audit.changed("sender", shown.name, before=before.model_dump(), after=shown.model_dump())
         return shown
 
     @router.post("/{name}/trust", operation_id="trust_sender")
     def trust(name: Name, caller: Operator, audit: Audit) -> SenderBody:
         """Trust a sender of the operator's own tenant without DNS verification. Operators only."""
-        shown = SenderBody.of(senders.trust(caller.tenant, name, operator=caller.name))
+        shown = SenderBody.from_record(senders.trust(caller.tenant, name, operator=caller.name))
         audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 
     @router.delete("/{name}", status_code=204, operation_id="delete_sender")
     def remove(name: Name, caller: Admin, audit: Audit) -> None:
         """Delete a sender. New campaigns and messages cannot use it; campaigns that are sending continue."""
-        shown = SenderBody.of(senders.remove(caller.tenant, name))
+        shown = SenderBody.from_record(senders.remove(caller.tenant, name))
         audit.changed("sender", shown.name, before=shown.model_dump())
 
     return router
@@ -88,7 +88,7 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
     @router.get("", operation_id="list_dkim_keys")
     def list_all(name: Name, caller: Viewer) -> DkimKeysBody:
         """List the DKIM keys of a sender's domain, with the DNS records to publish."""
-        return DkimKeysBody.of(dkim.keys(caller.tenant, known(caller.tenant, name)))
+        return DkimKeysBody.from_record(dkim.keys(caller.tenant, known(caller.tenant, name)))
 
     @router.post("", status_code=201, operation_id="create_dkim_keys")
     def create(name: Name, body: NewDkimKeys, caller: Admin, points: Points, audit: Audit) -> DkimKeysBody:
@@ -98,7 +98,7 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
         stem = points.once("stem", dkim.new_stem)
         keys = dkim.renew(caller.tenant, name, stem, ed25519=body.ed25519)
         domain = dkim.keys(caller.tenant, name).domain
-        made = DkimKeysBody(domain=domain, keys=[DkimKeyBody.of(key, domain) for key in keys])
+        made = DkimKeysBody(domain=domain, keys=[DkimKeyBody.from_record(key, domain) for key in keys])
         audit.changed("dkim", f"{made.domain}/{stem}", after=made.model_dump())
         return made
 
@@ -106,8 +106,8 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
     def verify(name: Name, selector: Selector, caller: Admin, audit: Audit) -> DkimKeyBody:
         """Verify a DKIM key: look up its DNS record now. A pending key signs from then on."""
         was = dkim.keys(caller.tenant, known(caller.tenant, name))
-        before = DkimKeyBody.of(was.key(selector), was.domain)
-        shown = DkimKeyBody.of(dkim.verify(caller.tenant, was.domain, selector), was.domain)
+        before = DkimKeyBody.from_record(was.key(selector), was.domain)
+        shown = DkimKeyBody.from_record(dkim.verify(caller.tenant, was.domain, selector), was.domain)
         audit.changed("dkim", f"{was.domain}/{selector}", before=before.model_dump(), after=shown.model_dump())
         return shown
 
@@ -115,7 +115,7 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
     def remove(name: Name, selector: Selector, caller: Admin, audit: Audit) -> None:
         """Delete a DKIM key. Within a minute nothing is signed with it; keep its DNS record for some days."""
         domain = dkim.keys(caller.tenant, known(caller.tenant, name)).domain
-        shown = DkimKeyBody.of(dkim.remove(caller.tenant, domain, selector), domain)
+        shown = DkimKeyBody.from_record(dkim.remove(caller.tenant, domain, selector), domain)
         audit.changed("dkim", f"{domain}/{selector}", before=shown.model_dump())
 
     return router

@@ -54,15 +54,15 @@ Rows = Callable[[str, str, int], Mapping[str, str]]
 def templates_routes(service: TemplateService, rows: Rows | None = None) -> APIRouter:
     """All but the test send. Without `rows`, previews take no upload."""
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
-    turns = ConcurrencyLimit("templates are being checked")
-    _add_records(router, service, turns)
-    _add_changes(router, service, turns)
+    checks = ConcurrencyLimit("templates are being checked")
+    _add_records(router, service, checks)
+    _add_changes(router, service, checks)
     _add_versions(router, service)
-    _add_looks(router, service, turns, rows=rows)
+    _add_looks(router, service, checks, rows=rows)
     return router
 
 
-def _add_records(router: APIRouter, service: TemplateService, turns: ConcurrencyLimit) -> None:
+def _add_records(router: APIRouter, service: TemplateService, checks: ConcurrencyLimit) -> None:
     @router.post("", operation_id="create_template", status_code=201)
     @accepts(MAX_BODY)
     def create(body: TemplateWritten, caller: Editor, points: Points, audit: Audit, response: Response) -> TemplateBody:
@@ -70,7 +70,7 @@ def _add_records(router: APIRouter, service: TemplateService, turns: Concurrency
 
         A template with errors is refused; the problem's `findings` list them. Warnings are stored with the template."""
         id_ = points.once("id", service.new_id)
-        with turns.of(caller.tenant):
+        with checks.slot(caller.tenant):
             template = service.create(caller.tenant, id_, body.new(), caller.name)
         response.headers["Location"] = f"/v1/templates/{template.id}"
         return _changed_template(service, caller.tenant, audit, None, template, response)
@@ -81,7 +81,7 @@ def _add_records(router: APIRouter, service: TemplateService, turns: Concurrency
     ) -> Page[TemplateSummary]:
         """List templates, newest first."""
         page = service.list(caller.tenant, archived=archived, prefix=name, cursor=cursor, limit=limit)
-        return Page(items=[TemplateSummary.of(template) for template in page.items], cursor=page.cursor)
+        return Page(items=[TemplateSummary.from_record(template) for template in page.items], cursor=page.cursor)
 
     @router.get(
         "/{template_id}",
@@ -101,7 +101,7 @@ def _add_records(router: APIRouter, service: TemplateService, turns: Concurrency
         return _whole(service, caller.tenant, template)
 
 
-def _add_changes(router: APIRouter, service: TemplateService, turns: ConcurrencyLimit) -> None:
+def _add_changes(router: APIRouter, service: TemplateService, checks: ConcurrencyLimit) -> None:
     @router.put("/{template_id}", operation_id="save_template")
     @accepts(MAX_BODY)
     def save(
@@ -118,7 +118,7 @@ def _add_changes(router: APIRouter, service: TemplateService, turns: Concurrency
         before = service.get(caller.tenant, template_id)
         demand(if_match, etag_of(before.revision))
         seen = before.revision if if_match else None
-        with turns.of(caller.tenant):
+        with checks.slot(caller.tenant):
             after = service.save(caller.tenant, template_id, body.new(), author=caller.name, if_version=seen)
         return _changed_template(service, caller.tenant, audit, before, after, response)
 
@@ -155,7 +155,7 @@ def _add_versions(router: APIRouter, service: TemplateService) -> None:
     def versions(template_id: TemplateId, caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[VersionSummary]:
         """List the versions of a template, newest first."""
         page = service.versions(caller.tenant, template_id, cursor=cursor, limit=limit)
-        return Page(items=[VersionSummary.of(version) for version in page.items], cursor=page.cursor)
+        return Page(items=[VersionSummary.from_record(version) for version in page.items], cursor=page.cursor)
 
     @router.get("/{template_id}/versions/{version}", operation_id="get_template_version")
     def version(template_id: TemplateId, version: VersionNumber, caller: Viewer) -> VersionBody:
@@ -168,14 +168,14 @@ def _add_versions(router: APIRouter, service: TemplateService) -> None:
         return Diff(parts=DiffBody.all(service.diff(caller.tenant, template_id, before, to)))
 
 
-def _add_looks(router: APIRouter, service: TemplateService, turns: ConcurrencyLimit, *, rows: Rows | None) -> None:
+def _add_looks(router: APIRouter, service: TemplateService, checks: ConcurrencyLimit, *, rows: Rows | None) -> None:
     @router.post("/validate", operation_id="validate_template")
     @reads
     @accepts(MAX_BODY)
     def validate(body: TemplateToValidate, caller: Viewer) -> Validation:
         """Validate a template without saving it: errors, warnings, and the variables it uses."""
         try:
-            with turns.of(caller.tenant):
+            with checks.slot(caller.tenant):
                 checked = service.validate(caller.tenant, body.new())
         except TemplateRefused as refused:
             return Validation(valid=False, findings=FindingBody.all(refused.found), variables=[], size=None)
@@ -196,8 +196,8 @@ def _add_looks(router: APIRouter, service: TemplateService, turns: ConcurrencyLi
                     f"rows of uploads are personal data, for editors; {caller.name} is {caller.role}: give the values yourself"
                 )
             row = rows(caller.tenant, body.upload_id, body.row)
-        with turns.of(caller.tenant):
-            return PreviewBody.of(service.preview(caller.tenant, checked, body.variables, row))
+        with checks.slot(caller.tenant):
+            return PreviewBody.from_record(service.preview(caller.tenant, checked, body.variables, row))
 
 
 def _whole(service: TemplateService, tenant: str, template: Template) -> TemplateBody:
@@ -213,4 +213,4 @@ def _changed_template(
 
 
 def _audit_value(template: Template) -> object:
-    return TemplateSummary.of(template).model_dump(mode="json")
+    return TemplateSummary.from_record(template).model_dump(mode="json")

@@ -258,20 +258,20 @@ def uploads_routes(service: UploadService) -> APIRouter:
         upload_id = points.once("id", service.new_id)
         announced = service.create(caller.tenant, upload_id, announcement(body), author=caller.name)
         audit.changed("upload", upload_id, after=body.model_dump(mode="json"))
-        return SignedUpload.of(announced)
+        return SignedUpload.from_record(announced)
 
     @router.get("", operation_id="list_uploads", summary="List uploads")
     def list_uploads(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[UploadBody]:
         """Newest first, without sample rows."""
         page = service.list(caller.tenant, cursor=cursor, limit=limit)
-        return Page(items=[UploadBody.of(upload) for upload in page.items], cursor=page.cursor)
+        return Page(items=[UploadBody.from_record(upload) for upload in page.items], cursor=page.cursor)
 
     @router.get("/{upload_id}", operation_id="get_upload", summary="Retrieve an upload")
     def get(upload_id: UploadId, caller: Viewer) -> UploadBody:
         """Once the bytes of a recipients file are there: its encoding, delimiter and columns, which of them holds the addresses,
         how many rows there are, and for editors the first of them."""
         upload = service.get(caller.tenant, upload_id)
-        return UploadBody.of(upload, service.sample(upload) if caller.role.includes(Role.EDITOR) else None)
+        return UploadBody.from_record(upload, service.sample(upload) if caller.role.includes(Role.EDITOR) else None)
 
     @router.delete("/{upload_id}", status_code=204, operation_id="delete_upload", summary="Delete an upload")
     def delete(upload_id: UploadId, caller: Editor, audit: Audit) -> Response:

@@ -49,7 +49,7 @@ class TenantBody(BaseModel):
     created_at: str | None = Field(description="When it was created; null: not recorded.", examples=["2026-09-21T14:13:20.000Z"])
 
     @classmethod
-    def of(cls, tenant: Tenant) -> TenantBody:
+    def from_record(cls, tenant: Tenant) -> TenantBody:
         """As it is now."""
         return cls(id=tenant.id, name=tenant.name, disabled=tenant.disabled, created_at=rfc3339(tenant.created_at))
 
@@ -65,7 +65,7 @@ class CallerBody(BaseModel):
     scopes: list[Service] | None = Field(description="The services an API key may call; null: all that the role allows.")
 
     @classmethod
-    def of(cls, who: Principal) -> CallerBody:
+    def from_record(cls, who: Principal) -> CallerBody:
         """The caller."""
         scopes = None if who.scopes is None else [Service(scope) for scope in sorted(who.scopes)]
         return cls(kind=who.kind, id=who.id, name=who.name, role=who.role, operator=who.operator, scopes=scopes)
@@ -124,7 +124,7 @@ class KeyBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, key: ApiKey, last_used_at: Instant | None = None) -> KeyBody:
+    def from_record(cls, key: ApiKey, last_used_at: Instant | None = None) -> KeyBody:
         """As the record has it."""
         return cls(
             id=key.id,
@@ -149,7 +149,7 @@ class CreatedKey(KeyBody):
     @classmethod
     def made(cls, made: MadeKey) -> CreatedKey:
         """Right after it was made."""
-        return cls.model_validate({**KeyBody.of(made.key).model_dump(), "key": made.text})
+        return cls.model_validate({**KeyBody.from_record(made.key).model_dump(), "key": made.text})
 
 
 USER_ID = r"^[a-z2-7]{26}$"
@@ -208,7 +208,7 @@ class UserBody(BaseModel):
     added_at: str | None = Field(description="When the user was added.", examples=["2026-09-21T14:13:20.000Z"])
 
     @classmethod
-    def of(cls, member: Membership) -> UserBody:
+    def from_record(cls, member: Membership) -> UserBody:
         """As the record has it."""
         return cls(
             id=member.id,

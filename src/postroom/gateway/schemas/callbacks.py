@@ -145,7 +145,7 @@ class CallbackBody(BaseModel):
     secret_changed_at: str | None = Field(description="When its secret was last rotated; null: never.", examples=[None])
 
     @classmethod
-    def of(cls, endpoint: CallbackEndpoint) -> CallbackBody:
+    def from_record(cls, endpoint: CallbackEndpoint) -> CallbackBody:
         """As the record has it."""
         return cls.model_validate(callback_record(endpoint))
 
@@ -173,7 +173,7 @@ class SecretBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, secret: bytes) -> SecretBody:
+    def from_record(cls, secret: bytes) -> SecretBody:
         """As it is."""
         return cls(secret=secret_text(secret))
 
@@ -201,7 +201,7 @@ class DeliveryBody(BaseModel):
     last: DeliveryAttempt | None = Field(description="The last attempt; null: none yet.")
 
     @classmethod
-    def of(cls, delivery: CallbackDelivery) -> DeliveryBody:
+    def from_record(cls, delivery: CallbackDelivery) -> DeliveryBody:
         """As it stands."""
         return cls.model_validate(delivery_record(delivery))
 
@@ -252,6 +252,6 @@ class RedeliveryBody(BaseModel):
     cursor: str | None = Field(description="Repeat the request with it for the rest; null: there are no more.", examples=[None])
 
     @classmethod
-    def of(cls, ordered: RedeliveryResult) -> RedeliveryBody:
+    def from_record(cls, ordered: RedeliveryResult) -> RedeliveryBody:
         """What was ordered."""
         return cls(count=ordered.ordered, cursor=ordered.cursor)

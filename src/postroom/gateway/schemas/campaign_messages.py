@@ -78,7 +78,7 @@ class BatchBody(BaseModel):
     lease_until: str | None = Field(description="When the lease ends, unless it is renewed.")
 
     @classmethod
-    def of(cls, batch: BatchSnapshot) -> Self:
+    def from_record(cls, batch: BatchSnapshot) -> Self:
         """As last counted."""
         return cls(
             number=batch.number,
@@ -109,7 +109,7 @@ class MessageBody(BaseModel):
     values: dict[str, str | None] = Field(description="The values of the row, by variable.")
 
     @classmethod
-    def of(cls, campaign: Campaign, message: Message, **more: Any) -> Self:
+    def from_record(cls, campaign: Campaign, message: Message, **more: Any) -> Self:
         """As recorded."""
         return cls(
             id=message_id(campaign.ref, message.key),
@@ -139,7 +139,7 @@ class MessageWithEvents(MessageBody):
     @classmethod
     def told(cls, campaign: Campaign, message: Message, events: Sequence[Event]) -> Self:
         """As recorded and reported."""
-        return cls.of(campaign, message, events=EventBody.all(events))
+        return cls.from_record(campaign, message, events=EventBody.all(events))
 
 
 class ProblemRow(BaseModel):
@@ -176,7 +176,7 @@ class DryRunBody(BaseModel):
     sample: SampleBody | None = Field(description="The first message.")
 
     @classmethod
-    def of(cls, found: DryRunResult) -> Self:
+    def from_record(cls, found: DryRunResult) -> Self:
         """As found."""
         sample = found.sample
         return cls(

@@ -268,7 +268,7 @@ class CampaignBody(BaseModel):
     finished_at: _Time
 
     @classmethod
-    def of(cls, campaign: Campaign) -> Self:
+    def from_record(cls, campaign: Campaign) -> Self:
         """As it stands."""
         spec, source, schedule = campaign.spec, campaign.source, campaign.spec.schedule
         content = spec.content

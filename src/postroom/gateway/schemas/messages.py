@@ -46,14 +46,14 @@ class EventBody(BaseModel):
     raw: str | None = Field(description="The original report, cut to 4,000 characters; null: none.")
 
     @classmethod
-    def of(cls, event: Event) -> Self:
+    def from_record(cls, event: Event) -> Self:
         """As kept."""
         return cls.model_validate(event_record(event))
 
     @classmethod
     def all(cls, events: Sequence[Event]) -> list[Self]:
         """In their order."""
-        return [cls.of(event) for event in events]
+        return [cls.from_record(event) for event in events]
 
 
 _NO_NUL = r"^[^\x00]*$"

@@ -86,7 +86,7 @@ class WarmUpBody(BaseModel):
     to_per_day: int = Field(description="The quota at which the warm-up ends.")
 
     @classmethod
-    def of(cls, ramp: WarmUp) -> WarmUpBody:
+    def from_record(cls, ramp: WarmUp) -> WarmUpBody:
         """As it stands."""
         return cls(start_per_day=ramp.start_per_day, factor=ramp.factor, first_day=ramp.since, to_per_day=ramp.to_per_day)
 
@@ -164,7 +164,7 @@ class ProviderBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, provider: Provider, *, operator: bool) -> ProviderBody:
+    def from_record(cls, provider: Provider, *, operator: bool) -> ProviderBody:
         """As the caller may see it."""
         use = provider.use
         return cls(
@@ -174,7 +174,7 @@ class ProviderBody(BaseModel):
             per_second=use.per_second,
             per_day=use.per_day,
             connections=use.connections,
-            warm_up=None if use.warm_up is None else WarmUpBody.of(use.warm_up),
+            warm_up=None if use.warm_up is None else WarmUpBody.from_record(use.warm_up),
             today=provider.today,
             streams=sorted(provider.streams),
             shared=provider.shared,
@@ -191,7 +191,7 @@ class ProviderCheck(BaseModel):
     todo: str = Field(description="How to fix it; may be empty.")
 
     @classmethod
-    def of(cls, finding: Finding) -> ProviderCheck:
+    def from_record(cls, finding: Finding) -> ProviderCheck:
         """As it was found."""
         return cls(subject=finding.subject, level=finding.level, text=finding.text, todo=finding.todo)
 

@@ -71,7 +71,7 @@ class SuppressionBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, entry: SuppressionEntry) -> Self:
+    def from_record(cls, entry: SuppressionEntry) -> Self:
         """As it stands."""
         return cls(
             address=entry.address,
@@ -102,7 +102,7 @@ class ImportResult(BaseModel):
     problems: list[RejectedRow] = Field(description="The first 1,000 rejected rows.")
 
     @classmethod
-    def of(cls, done: Imported) -> Self:
+    def from_record(cls, done: Imported) -> Self:
         """As it was done."""
         problems = [RejectedRow(line=row.line, address=row.text[:500], reason=row.reason) for row in done.rejected]
         return cls(rows=done.rows, added=done.added, already=done.already, rejected=done.refused, problems=problems)
@@ -143,7 +143,7 @@ class ErasureResult(BaseModel):
     )
 
     @classmethod
-    def of(cls, found: ErasureFindings) -> Self:
+    def from_record(cls, found: ErasureFindings) -> Self:
         """As it was found."""
         return cls(
             campaigns=found.campaigns,
@@ -172,7 +172,7 @@ class ErasureBody(BaseModel):
     found: ErasureResult | None = Field(description="The result of the last run; null: none has ended yet.")
 
     @classmethod
-    def of(cls, erasure: Erasure, status: ErasureStatus) -> Self:
+    def from_record(cls, erasure: Erasure, status: ErasureStatus) -> Self:
         """As it stands."""
         return cls(
             id=erasure.id,
@@ -181,5 +181,5 @@ class ErasureBody(BaseModel):
             forget_suppression=erasure.forget_suppression,
             asked_at=rfc3339(erasure.asked_at) or "",
             ended_at=rfc3339(erasure.ended_at),
-            found=None if erasure.found is None else ErasureResult.of(erasure.found),
+            found=None if erasure.found is None else ErasureResult.from_record(erasure.found),
         )

@@ -42,7 +42,7 @@ class SenderBody(BaseModel):
     created_at: str | None = Field(description="When it was added.")
 
     @classmethod
-    def of(cls, identity: SenderIdentity) -> SenderBody:
+    def from_record(cls, identity: SenderIdentity) -> SenderBody:
         """As it is now."""
         return cls(
             name=identity.name,
@@ -84,7 +84,7 @@ class DkimKeyBody(BaseModel):
     finding: str = Field(description="Why the last check did not verify it; empty: it did.")
 
     @classmethod
-    def of(cls, key: DkimKey, domain: str) -> DkimKeyBody:
+    def from_record(cls, key: DkimKey, domain: str) -> DkimKeyBody:
         """As it is now."""
         return cls(
             selector=key.selector,
@@ -106,6 +106,6 @@ class DkimKeysBody(BaseModel):
     keys: list[DkimKeyBody] = Field(description="The oldest first; ten at most.")
 
     @classmethod
-    def of(cls, found: DomainKeys) -> DkimKeysBody:
+    def from_record(cls, found: DomainKeys) -> DkimKeysBody:
         """As they are now."""
-        return cls(domain=found.domain, keys=[DkimKeyBody.of(key, found.domain) for key in found.keys])
+        return cls(domain=found.domain, keys=[DkimKeyBody.from_record(key, found.domain) for key in found.keys])

@@ -195,7 +195,7 @@ class TemplateSummary(BaseModel):
     updated_by: str = Field(description="Who did it.")
 
     @classmethod
-    def of(cls, template: Template) -> TemplateSummary:
+    def from_record(cls, template: Template) -> TemplateSummary:
         """As it is now."""
         return TemplateSummary.model_validate(_summary(template))
 
@@ -231,7 +231,7 @@ class VersionSummary(BaseModel):
     language: Language = Field(description="The language of its body.")
 
     @classmethod
-    def of(cls, version: TemplateVersion) -> VersionSummary:
+    def from_record(cls, version: TemplateVersion) -> VersionSummary:
         """As it was saved."""
         return VersionSummary.model_validate(_version(version))
 
@@ -280,7 +280,7 @@ class PreviewBody(BaseModel):
     findings: list[FindingBody] = Field(description="Warnings about the template.")
 
     @classmethod
-    def of(cls, preview: Preview) -> PreviewBody:
+    def from_record(cls, preview: Preview) -> PreviewBody:
         """As it came out."""
         findings = FindingBody.all(preview.checked.findings)
         rendered = preview.rendered._asdict()

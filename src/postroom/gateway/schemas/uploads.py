@@ -93,7 +93,7 @@ class SignedUpload(BaseModel):
     )
 
     @classmethod
-    def of(cls, announced: Announced) -> Self:
+    def from_record(cls, announced: Announced) -> Self:
         """In the API's words."""
         upload, signed = announced
         return cls(
@@ -124,7 +124,7 @@ class InspectionBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, inspection: Inspection, sample: Sequence[Mapping[str, str]] | None) -> Self:
+    def from_record(cls, inspection: Inspection, sample: Sequence[Mapping[str, str]] | None) -> Self:
         """In the API's words."""
         return cls(
             encoding=inspection.encoding,
@@ -164,7 +164,7 @@ class UploadBody(BaseModel):
     inspection: InspectionBody | None = Field(description="For a recipients file that is ready: its layout.")
 
     @classmethod
-    def of(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
+    def from_record(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
         """In the API's words."""
         gone = upload.status is UploadStatus.EXPIRED
         unsettled = upload.status is UploadStatus.READY and upload.arrived_at is None
@@ -181,5 +181,5 @@ class UploadBody(BaseModel):
             arrived_at=rfc3339(upload.arrived_at),
             expires_at=None if gone or unsettled else rfc3339(upload.due),
             warnings=list(upload.warnings),
-            inspection=None if upload.inspection is None else InspectionBody.of(upload.inspection, sample),
+            inspection=None if upload.inspection is None else InspectionBody.from_record(upload.inspection, sample),
         )
