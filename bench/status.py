@@ -66,7 +66,7 @@ def campaign(postroom: Container, batches: int) -> str:
 def application(postroom: Container) -> FastAPI:
     """The door with the one service; nobody is refused for asking too often."""
     board = StatusCache(postroom.status, postroom.clock)
-    return create_app(replace(gateway_config(postroom), rates=ApiRates.of(10_000_000)), [status_routes(board)])
+    return create_app(replace(gateway_config(postroom), rates=ApiRates.from_setting(10_000_000)), [status_routes(board)])
 
 
 def bare(answer: bytes) -> FastAPI:

@@ -100,7 +100,7 @@ def stuck(postroom: Container, *, waits: str | None = None) -> dict[str, str]:
     found = StalledCampaigns(
         postroom.records,
         postroom.messages,
-        postroom.stalled_campaigns._tallies,
+        postroom.stalled_campaigns._rate_windows,
         waiting_for=lambda _: waits,
         clock=postroom.clock,
     ).find()

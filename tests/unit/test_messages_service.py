@@ -272,7 +272,7 @@ def _together(made: TransactionalBench, gate: _Gate, calls: int) -> list[Storage
         first = pool.submit(store, rows[0])
         assert gate.entered.wait(10)
         others = [pool.submit(store, row) for row in rows[1:]]
-        while len(intake._lanes[made.ref].waiting) < calls:
+        while len(intake._queues[made.ref].waiting) < calls:
             threading.Event().wait(0.001)
         gate.opened.set()
         return [future.result() for future in (first, *others)]

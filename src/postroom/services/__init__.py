@@ -1,1 +1,1 @@
-"""The verbs behind the command line and the API: what a user asks for."""
+"""The operations behind the command line and the API."""

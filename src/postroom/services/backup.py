@@ -1,10 +1,10 @@
-"""Backup and restore. A restored installation sends nothing by itself: time has passed that it knows nothing of.
+"""Backup and restore.
 
-Messages sent between the backup and the loss are `pending` in the copy. Were the restored campaigns simply to go on, their
-recipients would get them twice. So what was sending, scheduled, or about to start is held, with the reason; a person who
-knows what happened since resumes or cancels it. Single messages that were waiting become `unknown` (ledger.stream_hold).
-Messages that were with the provider at the moment of the backup stand in their batch's open group and become `unknown`, all of
-the group: journals are not part of a backup.
+A restored installation does not send by itself: messages sent between the backup and the loss are `pending` in the copy, and
+would be sent twice. So campaigns that were sending, scheduled or about to start are held, with the reason, until a person
+resumes or cancels them. Single messages that were waiting become `unknown` (ledger.stream_hold). Messages that were with the
+provider at the time of the backup are in their batch's open group; all of the group become `unknown`, because journals are not
+part of a backup.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Progress = Callable[[str], None]
 
 
 class Archive(Protocol):
-    """How a home copies its data directory, and brings it back: see platform/embedded/backup.py for the errors."""
+    """Copies a data directory, and restores it. Errors: platform/embedded/backup.py."""
 
     def write(self, target: Path, progress: Progress) -> BackupSummary: ...
 
@@ -34,36 +34,33 @@ class Archive(Protocol):
 
 
 class Restored(NamedTuple):
-    """What came back."""
-
     copied: BackupSummary
     held: list[CampaignRef]
-    """Campaigns that were under way in the backup, and wait for a person now."""
+    """Campaigns that were under way in the backup and now need a person's decision."""
     in_doubt: int
-    """Single messages that waited in the backup."""
+    """Single messages that were waiting in the backup."""
 
 
 class BackupService:
-    """One installation's backups."""
-
     def __init__(
         self,
         archive: Archive,
         open_campaigns: Callable[[Path], AbstractContextManager[Campaigns]],
         hold_streams: Callable[[Path, str], int],
     ) -> None:
-        """Both work on a data directory: the records in it; putting in doubt the single messages that wait in it, with a reason,
-        and how many."""
+        """Both functions take a data directory. `open_campaigns` opens its records; `hold_streams` marks its waiting single
+        messages
+        as `unknown`, with a reason, and returns how many."""
         self._archive = archive
         self._open_campaigns = open_campaigns
         self._hold_streams = hold_streams
 
     def backup(self, target: Path, progress: Progress) -> BackupSummary:
-        """Copy everything to `target`, which must be empty or absent, while mail may be being sent."""
+        """Copy everything to `target`, which must be empty or absent. Sending may continue meanwhile."""
         return self._archive.write(target, progress)
 
     def restore(self, source: Path, progress: Progress) -> Restored:
-        """Make the backup in `source` the data, of which there must be none yet."""
+        """Restore the backup in `source`. There must be no data yet."""
         held: list[CampaignRef] = []
         in_doubt = 0
 
@@ -80,7 +77,7 @@ class BackupService:
 
 
 def hold(campaigns: Campaigns, reason: str) -> Iterator[CampaignRef]:
-    """Hold every tenant's campaigns that would send by themselves; which."""
+    """Hold all campaigns that would send by themselves, and yield them."""
     for ref in {*campaigns.unfinished(), *_of_default_tenant(campaigns)}:
         campaign = campaigns.get(ref)
         if campaign.status in _TO_PAUSE or (campaign.start_when_ready and campaign.status not in ENDED):
@@ -89,7 +86,7 @@ def hold(campaigns: Campaigns, reason: str) -> Iterator[CampaignRef]:
 
 
 def _of_default_tenant(campaigns: Campaigns) -> Iterator[CampaignRef]:
-    """A backup of an older Postroom has no list of all tenants' unfinished campaigns, and no other tenant."""
+    """The default tenant's unfinished campaigns. A backup of an older version has no list across tenants, and no other tenant."""
     cursor: str | None = None
     while True:
         page = campaigns.list(DEFAULT_TENANT, cursor=cursor)

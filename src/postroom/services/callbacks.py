@@ -28,12 +28,12 @@ from postroom.model.event import EventKind
 from postroom.model.ids import encode
 
 DEFAULT_EVENTS: Final = frozenset(EventKind) - {EventKind.QUEUED}
-"""What is told where nothing else is wished: everything after a message was accepted."""
+"""Events of a new endpoint that names none: everything after a message was accepted."""
 MAX_EXAMINED: Final = 10_000
-"""Deliveries, by one order to redeliver."""
+"""The most deliveries that one redelivery request reads."""
 _EVER: Final = Instant(0)
 _PAGE: Final = 200
-"""Bodies are read too: of a thousand they may be 100 MB."""
+"""A page is small because bodies are read too: a thousand may be 100 MB."""
 _TRIES: Final = 10
 _TIME_LENGTH: Final = 10
 _CHANCE_LENGTH: Final = 20
@@ -42,7 +42,7 @@ _CHANCE_BYTES: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointChanges:
-    """What is to be different; None: it stays."""
+    """New values; None leaves a field unchanged."""
 
     url: str | None = None
     kinds: frozenset[EventKind] | None = None
@@ -52,14 +52,14 @@ class EndpointChanges:
 
 
 class EndpointChange(NamedTuple):
-    """What a change made of one."""
+    """An endpoint before and after a change."""
 
     was: CallbackEndpoint
     now: CallbackEndpoint
 
 
 def no_precondition(endpoint: CallbackEndpoint) -> None:
-    """A change that is not about what was read before."""
+    """Accepts any version of the endpoint."""
 
 
 class CallbackService:
@@ -75,7 +75,7 @@ class CallbackService:
         networks: Sequence[str],
         clock: Clock,
     ) -> None:
-        """`networks`: those of our own that may be called."""
+        """`networks`: our own networks that may be called."""
         self._callbacks = callbacks
         self._secrets = secrets
         self._deliveries = deliveries
@@ -84,29 +84,31 @@ class CallbackService:
         self._clock = clock
 
     def new_id(self) -> str:
-        """An id nobody has used; `create` is what claims it."""
+        """An unused id; `create` claims it."""
         return self._callbacks.new_id()
 
     def new_secret(self) -> bytes:
-        """What requests are signed with."""
+        """A new signing secret."""
         return self._callbacks.new_secret()
 
     def new_delivery_id(self) -> str:
-        """Of a test; it begins with its time, like those of other deliveries."""
+        """The id of a test delivery. Like other delivery ids, it begins with its time."""
         chance = int.from_bytes(self._clock.random(_CHANCE_BYTES), "big")
         return encode(self._clock.now(), _TIME_LENGTH) + encode(chance, _CHANCE_LENGTH)
 
-    def create(self, tenant: str, wishes: EndpointSettings, *, id: str, secret: bytes) -> CallbackEndpoint:  # noqa: A002
-        """A new one. Again with the same id and secret: the one there is. `Invalid`: the URL; `Conflict`: there are too many."""
-        check_callback_url(wishes.url, self._networks)
-        return self._callbacks.create(tenant, wishes, id=id, secret=secret)
+    def create(self, tenant: str, settings: EndpointSettings, *, id: str, secret: bytes) -> CallbackEndpoint:  # noqa: A002
+        """Create an endpoint. With the same id and secret again, returns the existing one.
+
+        Raises `Invalid` for the URL, `Conflict` if there are too many."""
+        check_callback_url(settings.url, self._networks)
+        return self._callbacks.create(tenant, settings, id=id, secret=secret)
 
     def get(self, tenant: str, id: str) -> CallbackEndpoint:  # noqa: A002
-        """One; `NotFound`."""
+        """Raises `NotFound`."""
         return self._callbacks.get(tenant, id)
 
     def list(self, tenant: str) -> list[CallbackEndpoint]:
-        """All, oldest first."""
+        """All endpoints, oldest first."""
         return self._callbacks.list(tenant)
 
     def change(
@@ -117,7 +119,9 @@ class CallbackService:
         *,
         demand: Callable[[CallbackEndpoint], None] = no_precondition,
     ) -> EndpointChange:
-        """Change it as it stands; `demand` is shown that, and may raise. `Invalid`: the URL; `NotFound`."""
+        """Change an endpoint. `demand` gets the current version and may raise.
+
+        Raises `Invalid` for the URL, `NotFound`."""
         if edit.url is not None:
             check_callback_url(edit.url, self._networks)
         for _ in range(_TRIES):
@@ -128,12 +132,12 @@ class CallbackService:
                 return EndpointChange(was, was)
             try:
                 return EndpointChange(was, self._callbacks.change(was, **fields))
-            except Conflict:  # changed since, by somebody or by what its server answered: look again
+            except Conflict:  # changed since, by another caller or by its server's answer: read again
                 continue
         raise _busy(id)
 
     def remove(self, tenant: str, id: str) -> CallbackEndpoint:  # noqa: A002
-        """Forget it, its secret, what is still to be told and what was; what it was. `NotFound`."""
+        """Delete an endpoint, its secret and its deliveries, and return it. Raises `NotFound`."""
         for _ in range(_TRIES):
             was = self._callbacks.get(tenant, id)
             try:
@@ -145,21 +149,22 @@ class CallbackService:
         raise _busy(id)
 
     def rotate(self, tenant: str, id: str, secret: bytes) -> CallbackEndpoint:  # noqa: A002
-        """Sign with this one from now on, for a day with the one before too. Again: harmless. `NotFound`."""
+        """Sign with a new secret; for a day also with the previous one. Idempotent. Raises `NotFound`."""
         return self._callbacks.rotate(tenant, id, secret)
 
     def campaign_secret(self, tenant: str) -> bytes:
-        """What is signed with that campaigns' own callbacks are told; made when it is first asked for."""
+        """The secret that signs events for campaigns' own callback URLs. Created on first use."""
         return self._secrets.of_campaigns(tenant)
 
     def rotate_campaign_secret(self, tenant: str, secret: bytes) -> None:
-        """As `rotate`."""
+        """As `rotate`, for campaigns' own callbacks."""
         self._secrets.of_campaigns(tenant)
         self._secrets.rotate(tenant, CAMPAIGNS, secret)
 
     def test(self, tenant: str, id: str, delivery: str) -> CallbackDelivery:  # noqa: A002
-        """Have it told of nothing, by the way that events take. Again with the same id: harmless. `Conflict`: it is switched
-        off; `NotFound`."""
+        """Queue a test delivery. Idempotent under the same delivery id.
+
+        Raises `NotFound`, or `Conflict` if the endpoint is disabled."""
         endpoint = self._callbacks.get(tenant, id)
         if not endpoint.enabled:
             raise Conflict(f"the callback {id} is switched off: switch it on before you test it")
@@ -180,18 +185,19 @@ class CallbackService:
         cursor: str | None = None,
         limit: int = 100,
     ) -> ListPage[CallbackDelivery]:
-        """What it was, or is to be, told, newest first; `limit` 1 to 1,000. Here and below `id` may be `campaign-<its id>`: what
-        a campaign's own callback is told. `NotFound`: there is none."""
+        """Deliveries, newest first; `limit` 1 to 1,000. Raises `NotFound`.
+
+        Here and below `id` may be `campaign-<id>`: the deliveries of that campaign's own callback URL."""
         self._demand(tenant, id)
         return self._deliveries.list(tenant, id, status=status, cursor=cursor, limit=min(limit, _PAGE))
 
     def delivery(self, tenant: str, id: str, delivery: str) -> CallbackDelivery:  # noqa: A002
-        """One of them; `NotFound`."""
+        """Raises `NotFound`."""
         self._demand(tenant, id)
         return self._deliveries.get(tenant, id, delivery)
 
     def redeliver(self, tenant: str, id: str, delivery: str) -> CallbackDelivery:  # noqa: A002
-        """Have it told again, now and for a day, under the same id. `NotFound`."""
+        """Deliver again, from now on and for a day, under the same id. Raises `NotFound`."""
         self._demand(tenant, id)
         return self._deliveries.redeliver(tenant, id, delivery)
 
@@ -203,8 +209,9 @@ class CallbackService:
         since: Instant = _EVER,
         cursor: str | None = None,
     ) -> RedeliveryResult:
-        """The same with all that was given up and made at `since` or later, of up to `MOST_LOOKED_AT`, newest first. Again:
-        harmless. `NotFound`."""
+        """Redeliver dead deliveries made at `since` or later, newest first. Idempotent. Reads up to `MAX_EXAMINED` deliveries.
+
+        Raises `NotFound`."""
         self._demand(tenant, id)
         ordered = looked_at = 0
         while True:
@@ -214,7 +221,7 @@ class CallbackService:
                 return RedeliveryResult(ordered, looked_at, cursor)
 
     def _demand(self, tenant: str, id: str) -> None:  # noqa: A002
-        """`NotFound`: the tenant has no such callback, and no campaign that names one."""
+        """Raises `NotFound` unless the tenant has this endpoint, or a campaign with its own callback."""
         if not id.startswith(CAMPAIGN_PREFIX):
             self._callbacks.get(tenant, id)
             return
@@ -224,7 +231,7 @@ class CallbackService:
 
 
 def parse_instant(text: str) -> Instant:
-    """From RFC 3339; `Invalid`."""
+    """Parse RFC 3339. Raises `Invalid`."""
     try:
         at = datetime.fromisoformat(text)
         instant = Instant(round(at.timestamp() * 1000))
@@ -236,7 +243,7 @@ def parse_instant(text: str) -> Instant:
 
 
 def _fields(was: CallbackEndpoint, edit: EndpointChanges) -> dict[str, Any]:
-    """What is to differ. One that is switched on, or leads elsewhere, has not failed yet."""
+    """Fields to replace. Enabling an endpoint or changing its URL resets its failures."""
     fields = {name: value for name in EndpointChanges.__slots__ if (value := getattr(edit, name)) is not None}
     if edit.enabled:
         fields["disabled_reason"] = ""
@@ -250,7 +257,7 @@ def _busy(id: str) -> Conflict:  # noqa: A002
 
 
 def callback_record(endpoint: CallbackEndpoint) -> dict[str, Any]:
-    """In words of the API; times in RFC 3339."""
+    """The endpoint as the API shows it; times in RFC 3339."""
     return {
         "id": endpoint.id,
         "url": endpoint.url,
@@ -266,7 +273,7 @@ def callback_record(endpoint: CallbackEndpoint) -> dict[str, Any]:
 
 
 def delivery_record(delivery: CallbackDelivery) -> dict[str, Any]:
-    """Without what it says."""
+    """The delivery without its payload."""
     last = {
         "at": rfc3339(delivery.last_at),
         "status": delivery.last_status or None,
@@ -285,10 +292,10 @@ def delivery_record(delivery: CallbackDelivery) -> dict[str, Any]:
 
 
 def whole_delivery(delivery: CallbackDelivery) -> dict[str, Any]:
-    """With what it says, to the letter."""
+    """The delivery with its payload."""
     return {**delivery_record(delivery), "body": delivery.body}
 
 
 def event_types(kinds: Collection[EventKind]) -> list[str]:
-    """In the order of a message's life."""
+    """Names of the events, in the order of a message's life."""
     return [event_type(kind) for kind in EventKind if kind in kinds]

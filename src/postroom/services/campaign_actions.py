@@ -1,13 +1,13 @@
-"""Changes to all messages of a campaign, asked for here and carried out by the workers: cancel, retry-failed, settle.
+"""Actions on all messages of a campaign, requested here and carried out by the workers: cancel, retry-failed, settle.
 
-A campaign may have a million messages, and a worker may hold one of its batches for a while: nobody who calls over HTTP waits for
-that. What cannot wait is done at once (a cancelled campaign sends nothing more); the rest is a workflow, so a crash anywhere is
-gone on from, and asking again while it runs changes nothing.
+A campaign may have a million messages, and a worker may hold one of its batches for a while, so an HTTP caller does not wait.
+What is urgent is done at once (a cancelled campaign sends nothing more). The rest is a workflow: it continues after a crash,
+and a second request while it runs changes nothing.
 
-    asked ──→ record (cancel only) ──→ workflow `change` ──→ sweep over the batches ──→ sending again, where somebody waits
+    request ──→ record (cancel only) ──→ workflow `change` ──→ bulk update of the batches ──→ sending again, if messages wait
 
-What the workers find when they come to it decides: a campaign that was resumed meanwhile is left alone, one that was cancelled
-meanwhile ends with nobody waiting.
+The workers act on the campaign's status at that time: a campaign that was resumed meanwhile is left alone; one that was cancelled
+meanwhile keeps no waiting message.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ _log = event_logger(__name__)
 
 
 class ActionRequest(msgspec.Struct, frozen=True):
-    """The workflow's input."""
-
     action: CampaignAction = msgspec.field(name="verb")
     ref: CampaignRef
     decision: Decision | None = None
@@ -49,28 +47,31 @@ class CampaignActions:
         self._clock = clock
 
     def cancel(self, ref: CampaignRef) -> Campaign:
-        """End it: nothing more is sent; who still waits is skipped soon. Again: harmless. `Conflict`: it has ended otherwise."""
+        """Cancel the campaign: nothing more is sent, and waiting messages are skipped soon. Idempotent.
+
+        Raises `Conflict` if it has ended otherwise."""
         campaign = self._service.end(ref)
         self._ask(ActionRequest(CampaignAction.CANCEL, ref))
         return campaign
 
     def retry_failed(self, ref: CampaignRef) -> int:
-        """Have everybody who failed tried again soon; how many. `Conflict`: it is neither paused nor completed."""
+        """Retry all failed messages soon; returns how many. Raises `Conflict` unless the campaign is paused or completed."""
         self._service.stopped(ref)
         failed = self._counts(ref).failed
         self._ask(ActionRequest(CampaignAction.RETRY_FAILED, ref))
         return failed
 
     def settle(self, ref: CampaignRef, decision: Decision) -> int:
-        """Have what is unknown decided soon; how many. `Conflict`: it is being sent, or decided otherwise in this moment."""
+        """Settle unknown messages soon; returns how many. Raises `Conflict` while it is being sent or another decision runs."""
         self._service.to_settle(ref, decision)
         unknown = self._counts(ref).unknown
         self._ask(ActionRequest(CampaignAction.SETTLE, ref, decision))
         return unknown
 
     def handle(self, call: HandlerCall, *, working: ShouldContinue = never_stopped) -> Done | Again:
-        """The workers' part: the handler of the workflow `CHANGE`; `working` is false once the worker is to stop. Temporary
-        errors and `Conflict`: to be called again."""
+        """Handle the workflow `CHANGE`. `working` returns False when the worker must stop.
+
+        Temporary errors and `Conflict` mean: call again."""
         asked = _parse(call.execution.input)
 
         def alive() -> bool:

@@ -46,13 +46,13 @@ from postroom.platform.ports.workflows import Workflows
 from postroom.recipients_file.layout import HEAD_BYTES, layout_for
 
 MAX_ATTACHED = 10_000_000
-"""Bytes of all attachments and inline images together; in the message they take a third more."""
+"""Bytes of all attachments and inline images together. Base64 adds a third."""
 EMAIL = "email"
-"""The variable that means the recipient's address in the API's `columns`."""
+"""The variable of the recipient's address in the API's `columns`."""
 
 
 class FieldNames(NamedTuple):
-    """What the two fields of a schedule are called where they were written, for error messages."""
+    """Names of a schedule's two fields in error messages."""
 
     at: str
     timezone: str
@@ -63,8 +63,6 @@ API_FIELDS = FieldNames("schedule.at", "schedule.timezone")
 
 @dataclass(frozen=True, slots=True)
 class AttachedFile:
-    """An attachment's bytes."""
-
     filename: str
     content_type: str
     content: bytes
@@ -87,10 +85,10 @@ class CampaignDefaults:
 
     policies: Policies
     grace_ms: int
-    """How late a schedule may be found and still start."""
+    """Milliseconds that a schedule may be overdue and still start."""
 
     def with_options(self, *, rate: float | None, unknown: UnknownPolicy) -> Policies:
-        """The rules of a campaign; `rate` None: the installation's."""
+        """The policies of a campaign; `rate` None: the installation's."""
         return replace(self.policies, unknown=unknown, rate=self.policies.rate if rate is None else rate)
 
 
@@ -99,9 +97,9 @@ class CampaignSources:
     """Looks up what a request names. Each function takes the tenant first and finds only that tenant's."""
 
     contents: Callable[[str, str, int | None], TemplateContent]
-    """A template's version; None: the newest. `NotFound`."""
+    """A template's version; None: the newest. Raises `NotFound`."""
     ready: Callable[[str, str, UploadKind], ReadyUpload]
-    """An upload that has arrived. `NotFound`, `Invalid`."""
+    """An upload that has arrived. Raises `NotFound`, `Invalid`."""
     check_sender: Callable[[str, str], None]
     """Raises `Denied` or `Invalid` unless the tenant may send as that address."""
     check_provider: Callable[[str, str], None]
@@ -172,7 +170,7 @@ class CampaignCreator:
         return campaign
 
     def _compile(self, ref: CampaignRef, spec: CampaignSpec, parts: CampaignParts) -> tuple[tuple[str, ...], Sequence[str]]:
-        """The columns that the template asks of a row, and its links."""
+        """Columns that the template needs in each row, and its links."""
         columns = tuple(sorted(variables(html=parts.html, text=parts.text, subject=spec.content.subject)))
         composer = self._composing.compile(
             ref,
@@ -297,7 +295,7 @@ def parse_schedule(at: str, timezone: str, *, now: Instant, grace_ms: int, names
         raise Invalid(f"{shown}: write 2026-12-01T09:00 or 2026-12-01T09:00+01:00") from error
     try:
         zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # some names are those of folders
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # some zone names are directories
         raise Invalid(f"{names.timezone} {timezone[:40]} is no IANA time zone, such as Europe/Paris or UTC") from error
     try:
         placed = when if when.tzinfo is not None else _in_zone(when, zone, names)

@@ -34,12 +34,12 @@ from postroom.platform.ports.workflows import Workflows
 from postroom.services.campaign_creation import CampaignCreator, parse_schedule, prefix
 
 ACTION = "change"
-"""The workflow of changes to a whole campaign that workers carry out (services.campaign_actions)."""
+"""The workflow of actions on a whole campaign (services.campaign_actions)."""
 _LOOKED_AT = 1_000
 
 
 class CampaignAction(StrEnum):
-    """What such a change does."""
+    """An action on all messages."""
 
     CANCEL = "cancel"
     RETRY_FAILED = "retry-failed"
@@ -47,19 +47,16 @@ class CampaignAction(StrEnum):
 
 
 class Decision(StrEnum):
-    """What an operator knows, or wants, of messages whose answer was never seen."""
+    """An operator's decision about messages whose answer from the provider was never received."""
 
     SENT = "sent"
-    """They arrived."""
+    """They were delivered."""
     FAILED = "failed"
-    """They did not; they are not to be sent again."""
+    """They failed and must not be sent again."""
     RESEND = "resend"
-    """Send them again."""
 
 
 class CampaignService:
-    """Acts on one campaign, synchronously."""
-
     def __init__(
         self,
         campaigns: Campaigns,
@@ -88,11 +85,10 @@ class CampaignService:
         self._clock = clock
 
     def new_id(self, tenant: str) -> str:
-        """An unused id for a new campaign."""
         return self._campaigns.new_ref(tenant).campaign
 
     def get(self, ref: CampaignRef) -> Campaign:
-        """The record; `NotFound`."""
+        """Raises `NotFound`."""
         return self._campaigns.get(ref)
 
     def list(
@@ -104,8 +100,9 @@ class CampaignService:
         cursor: str | None = None,
         limit: int = 100,
     ) -> ListPage[Campaign]:
-        """Newest first; of these states (none named: all), with names that begin so, in any case. A page may be short, or empty,
-        before the end: it looks at a thousand records or so."""
+        """Campaigns, newest first, of any of `statuses` (default: all) and with names that begin with `name`, in any case.
+
+        A page may be short or empty before the end: it reads about a thousand records."""
         found: list[Campaign] = []
         for _ in range(max(1, _LOOKED_AT // limit)):
             page = self._campaigns.list(tenant, cursor=cursor, limit=limit)
@@ -116,7 +113,9 @@ class CampaignService:
         return ListPage(found, cursor)
 
     def start(self, ref: CampaignRef) -> Campaign:
-        """Send, or schedule, what was made without being started. Again: harmless. `Conflict`: it is paused, or has ended."""
+        """Send or schedule a campaign that was created without starting. Idempotent.
+
+        Raises `Conflict` if it is paused or has ended."""
         campaign = self._campaigns.get(ref)
         match campaign.status:
             case CampaignStatus.DRAFT | CampaignStatus.IMPORTING | CampaignStatus.READY:
@@ -129,14 +128,16 @@ class CampaignService:
                 raise Conflict(f"campaign {ref.campaign} is {campaign.status}{_because(campaign)}: it cannot be started")
 
     def pause(self, ref: CampaignRef, reason: str) -> Campaign:
-        """Stop new sends within a second; what is in flight is drained. Again: harmless. `Conflict`: nothing to pause."""
+        """Stop new sends within a second; in-flight messages are drained. Idempotent.
+
+        Raises `Conflict` if nothing can be paused."""
         campaign = self._campaigns.get(ref)
         if campaign.status is CampaignStatus.PAUSED:
             return campaign
         return self._campaigns.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
     def resume(self, ref: CampaignRef) -> Campaign:
-        """Go on wherever it stopped: a pause, a crash, a kill. Running or completed: harmless. `Conflict`: it has ended."""
+        """Continue after a pause, crash or kill. No effect if it is running or completed. Raises `Conflict` if it has ended."""
         campaign = self._campaigns.get(ref)
         match campaign.status:
             case CampaignStatus.DRAFT | CampaignStatus.IMPORTING:
@@ -160,14 +161,14 @@ class CampaignService:
         return campaign
 
     def end(self, ref: CampaignRef) -> Campaign:
-        """Nothing more is sent, from within a second on; who still waits is told of by `cancel`. Again: harmless."""
+        """Stop sending within a second; waiting messages are left to `cancel`. Idempotent."""
         campaign = self._campaigns.get(ref)
         if campaign.status is CampaignStatus.CANCELLED:
             return campaign
         return self._campaigns.transition(campaign, CampaignStatus.CANCELLED, reason="cancelled")
 
     def cancel(self, ref: CampaignRef, *, alive: ShouldContinue = never_stopped) -> int:
-        """End it: nobody who is still waiting gets it; how many were skipped. Again: carries on where the last call ended."""
+        """Cancel: skip waiting messages and return how many. If called again, continues where the last call ended."""
         campaign = self.end(ref)
         now = self._clock.now()
 
@@ -175,20 +176,20 @@ class CampaignService:
             return Settlement(recipient.key, MessageStatus.SKIPPED, recipient.attempt, now, reply="cancelled")
 
         try:
-            self._messages.recount(ref)  # an import that was broken off has counted nothing yet
+            self._messages.recount(ref)  # an interrupted import has counted nothing yet
             return self._sweep.change(campaign, {MessageStatus.PENDING, MessageStatus.DEFERRED}, skip, alive=alive)
-        except NotFound:  # nothing was imported yet
+        except NotFound:  # nothing is imported yet
             return 0
 
     def retry_failed(self, ref: CampaignRef, *, alive: ShouldContinue = never_stopped) -> int:
-        """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""
+        """Retry failed messages, except refused addresses; returns how many. A completed campaign becomes `sending`."""
         campaign = self.stopped(ref)
         retried = self._sweep.change(campaign, {MessageStatus.FAILED}, self._again("to be tried again"), alive=alive)
         self._send_what_waits(ref)
         return retried
 
     def settle(self, ref: CampaignRef, decision: Decision, *, alive: ShouldContinue = never_stopped) -> int:
-        """Decide what became of messages that are `unknown`; how many. Also of a cancelled campaign, but to send them again."""
+        """Settle messages that are `unknown`; returns how many. A cancelled campaign's cannot be resent."""
         campaign = self.to_settle(ref, decision)
         now = self._clock.now()
 
@@ -207,15 +208,16 @@ class CampaignService:
         return settled
 
     def to_settle(self, ref: CampaignRef, decision: Decision) -> Campaign:
-        """The campaign, if its unknown messages may be decided so now. `Conflict`."""
+        """The campaign, if its unknown messages may be settled this way now. Otherwise raises `Conflict`."""
         campaign = self._campaigns.get(ref)
         if campaign.status is not CampaignStatus.CANCELLED or decision is Decision.RESEND:
             campaign = self.stopped(ref)
         return campaign
 
     def delete(self, ref: CampaignRef) -> None:
-        """Forget the campaign, its messages and objects, and what its own callback was told. `Conflict`: it is not at rest. Safe
-        to repeat from any point."""
+        """Delete the campaign, its messages, objects and callback deliveries. Safe to repeat after a crash.
+
+        Raises `Conflict` unless it is at rest."""
         campaign = self._campaigns.get(ref)
         if campaign.status not in ENDED and not (campaign.status is CampaignStatus.READY and not campaign.start_when_ready):
             raise Conflict(f"campaign {ref.campaign} is {campaign.status}: cancel it before deleting it")
@@ -232,7 +234,7 @@ class CampaignService:
         self._campaigns.delete(ref)
 
     def stopped(self, ref: CampaignRef) -> Campaign:
-        """A campaign whose messages an operator may change now. `Conflict`."""
+        """The campaign, if it is paused, completed or ended, so that messages may be changed. Otherwise raises `Conflict`."""
         campaign = self._campaigns.get(ref)
         if campaign.status in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
             return campaign
@@ -241,7 +243,7 @@ class CampaignService:
         raise Conflict(f"campaign {ref.campaign} is {campaign.status}: pause it first, or wait until it is completed")
 
     def _again(self, reason: str) -> Callable[[Recipient], Settlement]:
-        """For whoever was erased there is no again."""
+        """Resend a message; skip it if the recipient was erased."""
         now = self._clock.now()
 
         def again(recipient: Recipient) -> Settlement:
@@ -251,7 +253,7 @@ class CampaignService:
         return again
 
     def _send_what_waits(self, ref: CampaignRef) -> Campaign:
-        """A completed campaign in which somebody waits again is not completed. It looks at the ledger: so it can be repeated."""
+        """Set a completed campaign with waiting messages to `sending`. Reads the ledger, so it can be repeated."""
         campaign = self._campaigns.get(ref)
         if campaign.status is CampaignStatus.COMPLETED and self._messages.counts(ref).waiting:
             campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING)
@@ -260,7 +262,7 @@ class CampaignService:
 
 
 def action_execution(ref: CampaignRef, action: CampaignAction) -> str:
-    """The execution of `CHANGE` that does this to a campaign."""
+    """The name of the workflow execution for this action and campaign."""
     return f"{action}-{ref.campaign}"
 
 
@@ -276,21 +278,19 @@ _MAX_BATCH = 2**24
 
 
 class BatchPage(NamedTuple):
-    """Part of a list, by number."""
-
     batches: list[BatchSnapshot]
     cursor: str | None
 
 
 class CampaignReader:
-    """Every method: `NotFound` for a campaign that the tenant does not have."""
+    """Reads batches, messages and timelines. Raises `NotFound` for a campaign that the tenant does not have."""
 
     def __init__(self, campaigns: Campaigns, messages: Messages) -> None:
         self._campaigns = campaigns
         self._messages = messages
 
     def batches(self, ref: CampaignRef, *, cursor: str | None = None, limit: int = 100) -> BatchPage:
-        """None before the import. `Invalid`: the cursor is of no such list."""
+        """Batches by number; empty before the import. Raises `Invalid` for a cursor of another list."""
         self._campaigns.get(ref)
         try:
             found = self._messages.batches(ref, after=_after(cursor), limit=limit)
@@ -301,7 +301,8 @@ class CampaignReader:
     def messages(
         self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> tuple[Campaign, MessagePage]:
-        """With the campaign, which knows the names of their values. `Invalid`: the cursor is of no such list."""
+        """The campaign, which knows the names of the values, and a page of messages. Raises `Invalid` for a cursor of another
+        list."""
         campaign = self._campaigns.get(ref)
         try:
             return campaign, self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
@@ -309,7 +310,7 @@ class CampaignReader:
             return campaign, MessagePage((), None)
 
     def message(self, ref: CampaignRef, message_id: str) -> tuple[Campaign, Message]:
-        """`NotFound`: it is no message of this campaign."""
+        """Raises `NotFound` if the campaign has no such message."""
         campaign = self._campaigns.get(ref)
         of, key = parse_message_id(message_id)
         found: Message | None = None
@@ -320,7 +321,7 @@ class CampaignReader:
         return campaign, found
 
     def timeline(self, campaign: Campaign, message: Message) -> list[Event]:
-        """What happened to it, in order of time: from the making of its campaign on."""
+        """Events of the message by time, from the campaign's creation on."""
         return [queued_event(campaign.created_at), *self._messages.timeline(campaign.ref, message.batch, message.key)]
 
 
@@ -333,7 +334,7 @@ def _after(cursor: str | None) -> int:
 
 
 class Keep(Enum):
-    """What an edit does not speak of."""
+    """The type of `KEEP`: an edit leaves the field unchanged."""
 
     KEEP = "keep"
 
@@ -343,18 +344,16 @@ KEEP = Keep.KEEP
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignChanges:
-    """What is to be different."""
+    """New values; `KEEP` leaves a field unchanged."""
 
     name: str | Keep = KEEP
     schedule: tuple[str, str] | Keep | None = KEEP
-    """A time and a time zone; None: as soon as it may."""
+    """Time and time zone; None: start as soon as possible."""
     rate: float | Keep | None = KEEP
-    """Recipients a second; None: as fast as the provider takes them."""
+    """Recipients per second; None: as fast as the provider accepts."""
 
 
 class CampaignEditor:
-    """Changes name, schedule and rate."""
-
     def __init__(self, campaigns: Campaigns, queues: Queues, clock: Clock, *, grace_ms: int) -> None:
         self._campaigns = campaigns
         self._queues = queues
@@ -362,7 +361,10 @@ class CampaignEditor:
         self._grace_ms = grace_ms
 
     def apply(self, campaign: Campaign, edit: CampaignChanges) -> Campaign:
-        """The new record. `Conflict`: somebody changed it since it was read, or it is past such a change. `Invalid`: the time."""
+        """Apply the edit and return the new record.
+
+        Raises `Conflict` if the record was changed since it was read, or can no longer be edited this way; `Invalid` for the
+        time."""
         fields: dict[str, Any] = {}
         if edit.name is not KEEP:
             fields["name"] = edit.name

@@ -1,7 +1,7 @@
-"""DKIM keys as people use them: made, published, verified, replaced, removed.
+"""DKIM keys: created, published, verified, rotated, removed.
 
-A key signs from the moment its record was seen in the DNS, and goes on signing where that is later taken away: the DNS of others
-must not stop a campaign, and `doctor` tells. Making a pair again under its stem finds the pair.
+A key signs once its DNS record was found, and keeps signing if the record disappears: a foreign DNS must not stop a campaign, and
+`doctor` reports it. Creating a pair again under the same stem finds the existing pair.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from postroom.services.outbound_slots import OutboundSlots
 from postroom.services.senders import TxtLookup
 
 _MARK = 4
-"""Characters; a name twice would be another key under the record of one that signs."""
+"""Characters of the random part. A reused selector would be a second key under the record of one that signs."""
 
 
 class DkimService:
-    """Creates, verifies, rotates and removes DKIM keys. `domain`: any spelling, or an address (else `Invalid`)."""
+    """`domain` in any spelling, or an address; otherwise `Invalid` is raised."""
 
     def __init__(self, keys: DkimKeys, dns: TxtLookup, clock: Clock) -> None:
         self._keys = keys
@@ -32,15 +32,15 @@ class DkimService:
         self._slots = OutboundSlots("DKIM key")
 
     def new_stem(self) -> str:
-        """What the selectors of new keys begin with."""
+        """A new prefix for selectors."""
         return dkim.selector_stem(self._clock.now(), ids.encode(int.from_bytes(self._clock.random(3), "big") >> 4, _MARK))
 
     def keys(self, tenant: str, domain: str) -> DomainKeys:
-        """All of them, the oldest first; none at all is no error."""
+        """All keys, oldest first; empty if there are none."""
         return self._keys.get(tenant, _domain(domain))
 
     def make(self, tenant: str, domain: str, stem: str, *, ed25519: bool) -> list[DkimKey]:
-        """New keys, which sign nothing yet: an RSA key, and an Ed25519 key beside it. Again: the same. `Conflict`: too many."""
+        """Create keys that do not sign yet: RSA, and Ed25519 if asked. Idempotent. Raises `Conflict` if there are too many."""
         was = self.keys(tenant, domain)
         algorithms = [Algorithm.RSA, Algorithm.ED25519] if ed25519 else [Algorithm.RSA]
         selectors = [dkim.selector_for(stem, algorithm, was.domain) for algorithm in algorithms]
@@ -54,29 +54,30 @@ class DkimService:
         return [each.key for each in made]
 
     def add(self, tenant: str, domain: str, *, ed25519: bool) -> list[DkimKey]:
-        """The first keys of a domain. `Conflict`: it has some."""
+        """Create a domain's first keys. Raises `Conflict` if it has some."""
         was = self.keys(tenant, domain)
         if was.keys:
             raise Conflict(f"{was.domain} has DKIM keys already: `postroom sender dkim rotate {was.domain}` replaces them")
         return self.make(tenant, was.domain, self.new_stem(), ed25519=ed25519)
 
     def rotate(self, tenant: str, domain: str, *, ed25519: bool | None = None) -> list[DkimKey]:
-        """New keys in place of those that sign, once they are verified (`renew`). `NotFound`: there are none yet."""
+        """Create keys that replace the signing ones once verified. Raises `NotFound` if there are none."""
         was = self.keys(tenant, domain)
         if not was.keys:
             raise NotFound(f"{was.domain} has no DKIM key yet: `postroom sender dkim add {was.domain}` makes one")
         return self.renew(tenant, was.domain, self.new_stem(), ed25519=ed25519)
 
     def renew(self, tenant: str, domain: str, stem: str, *, ed25519: bool | None) -> list[DkimKey]:
-        """`make`, whether there are keys or not; `ed25519` None: beside the RSA key where the domain has one that is in use."""
+        """As `make`, whether or not there are keys. `ed25519` None: if the domain has one in use."""
         if ed25519 is None:
             kept = (key for key in self.keys(tenant, domain).keys if key.status is not KeyStatus.RETIRED)
             ed25519 = any(key.algorithm is Algorithm.ED25519 for key in kept)
         return self.make(tenant, domain, stem, ed25519=ed25519)
 
     def verify(self, tenant: str, domain: str, selector: str) -> DkimKey:
-        """Ask the DNS now, and note what it says, or that it does not answer; a key that waits and is found signs from now on.
-        `NotFound`; `Conflict`: too many DNS checks are running (services.outbound_slots), or the keys were changed."""
+        """Query the DNS now and record the result. A waiting key that is found starts to sign.
+
+        Raises `NotFound`, or `Conflict` if too many DNS checks are running or the keys were changed."""
         was = self.keys(tenant, domain)
         key = was.key(selector)
         name = dkim.record_name(selector, was.domain)
@@ -89,7 +90,7 @@ class DkimService:
         return self._changed(was, checked if finding else self._activated(checked))
 
     def trust(self, tenant: str, domain: str, selector: str) -> DkimKey:
-        """Let a key sign without asking the DNS. `NotFound`."""
+        """Let a key sign without a DNS check. Raises `NotFound`."""
         was = self.keys(tenant, domain)
         key = was.key(selector)
         if key.status is not KeyStatus.WAITING:
@@ -97,7 +98,7 @@ class DkimService:
         return self._changed(was, replace(self._activated(key), unchecked=True, finding=""))
 
     def remove(self, tenant: str, domain: str, selector: str) -> DkimKey:
-        """For good: it signs no more, and its record is of no use once its mail has arrived. `NotFound`."""
+        """Delete a key for good: it no longer signs. Its DNS record is useless once its mail has arrived. Raises `NotFound`."""
         was = self.keys(tenant, domain)
         key = was.key(selector)
         self._keys.change(was, tuple(each for each in was.keys if each is not key))
@@ -108,7 +109,7 @@ class DkimService:
         return DkimPrivateKey(DkimKey(selector, algorithm, made.public, self._clock.now()), made.private)
 
     def _activated(self, key: DkimKey) -> DkimKey:
-        """A retired key stays what it is."""
+        """The key, signing; a retired key stays retired."""
         if key.status is not KeyStatus.WAITING:
             return key
         return replace(key, status=KeyStatus.ACTIVE, active_at=self._clock.now())

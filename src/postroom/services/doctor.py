@@ -35,7 +35,7 @@ class Doctor:
         self._checks = checks
 
     def examine(self) -> Iterator[Finding]:
-        """Every finding, as it is made."""
+        """Run the checks and yield findings as they are made."""
         for subject, check in self._checks:
             try:
                 yield from check()
@@ -44,7 +44,7 @@ class Doctor:
 
 
 def healthy(findings: Iterable[Finding]) -> bool:
-    """Whether nothing failed."""
+    """Whether no finding failed."""
     return all(finding.level is not Level.FAIL for finding in findings)
 
 
@@ -70,7 +70,7 @@ class DnsLookups(Protocol):
 def check_sending_domain(
     domain: str, selectors: tuple[str, ...], names: DnsLookups, *, signed: bool = False
 ) -> Iterator[Finding]:
-    """Every finding about `domain`; DKIM needs the selector the relay signs with, unless it is `signed` by us."""
+    """Check `domain`. DKIM needs the relay's selectors, unless Postroom signs itself (`signed`)."""
     yield from guarded(f"SPF of {domain}", partial(spf, domain, names))
     if not selectors and not signed:
         todo = "name it with --selector: your relay's set-up shows it"
@@ -82,7 +82,7 @@ def check_sending_domain(
 
 
 def check_dkim_keys(kept: Iterable[DomainKeys], keys: DkimKeys, names: TxtLookup) -> Iterator[Finding]:
-    """Whether we can open the keys that we sign with, and receivers find them."""
+    """Check that our signing keys can be opened and that their DNS records are published."""
     for number, domain_keys in enumerate(kept):
         if number == _MOST_EXAMINED:
             todo = "look at one domain with --domain"
@@ -93,7 +93,7 @@ def check_dkim_keys(kept: Iterable[DomainKeys], keys: DkimKeys, names: TxtLookup
 
 
 def published(kept: DomainKeys, names: TxtLookup) -> Iterator[Finding]:
-    """Whether receivers find a domain's keys."""
+    """Check that a domain's DKIM records are published."""
     whose = "" if kept.tenant == DEFAULT_TENANT else f" ({kept.tenant})"
     for key in kept.keys:
         subject = f"DKIM key {key.selector} of {kept.domain}{whose}"
@@ -122,7 +122,7 @@ def _own_key(key: DkimKey, name: str, names: TxtLookup, subject: str) -> Iterato
 
 
 def guarded(subject: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
-    """What it finds; a name server that does not answer is no verdict."""
+    """The check's findings, or "could not be checked" if the name server does not answer."""
     try:
         yield from check(subject)
     except Unavailable as error:
@@ -130,7 +130,7 @@ def guarded(subject: str, check: Callable[[str], Iterator[Finding]]) -> Iterator
 
 
 def spf(domain: str, names: DnsLookups, subject: str) -> Iterator[Finding]:
-    """Who may send mail with a return path there (RFC 7208)."""
+    """Check the SPF record (RFC 7208) of the return path's domain."""
     records = [text for text in names.txt(domain) if text.lower() == "v=spf1" or text.lower().startswith("v=spf1 ")]
     if not records:
         yield Finding(
@@ -152,7 +152,7 @@ def spf(domain: str, names: DnsLookups, subject: str) -> Iterator[Finding]:
 
 
 def _spf_lookups(record: str, names: DnsLookups, seen: set[str]) -> int:
-    """Look-ups that evaluating `record` costs, those of what it includes counted, each name once."""
+    """DNS lookups needed to evaluate `record`, includes counted, each name once."""
     count = 0
     for term in record.lower().split()[1:]:
         bare = term.lstrip("+-~?")
@@ -231,20 +231,23 @@ class BounceProbe(NamedTuple):
     ours: str
     strange: str
     ask: Callable[[str, Sequence[str]], list[bool]]
-    """Whether the host takes mail to each of these addresses; nothing is sent. `Unavailable`: it cannot be asked."""
+    """Whether the host accepts mail for each address; nothing is sent. Raises `Unavailable` if it cannot be asked."""
 
 
 def check_bounce_domain(domain: str, names: DnsLookups, trial: BounceProbe | None) -> Iterator[Finding]:
-    """Every finding about the domain that bounces come to. `trial`: they come to a listener of ours."""
+    """Check the bounce domain. `trial`: bounces come to a listener of ours."""
     yield from guarded(f"SPF of {domain}", partial(spf, domain, names))
     yield from guarded(f"bounces to {domain}", partial(_arriving, domain, names, trial))
 
 
 def unread_bounce_domain(domain: str) -> Iterator[Finding]:
-    """Where nobody here opens what comes to the domain."""
+    """A finding: mail to the bounce domain is not processed by this installation."""
     todo = "set POSTROOM_FEEDBACK_LISTEN or POSTROOM_FEEDBACK_MAILBOX, or unset POSTROOM_BOUNCE_DOMAIN"
     yield Finding(
-        f"bounces to {domain}", Level.WARN, "they leave with a return path of their own, and nobody here reads them", todo
+        f"bounces to {domain}",
+        Level.WARN,
+        "they leave with a return path of their own, and this installation does not read them",
+        todo,
     )
 
 
@@ -266,10 +269,10 @@ def _answered(domain: str, host: str, trial: BounceProbe, subject: str) -> Findi
     try:
         ours, strange = trial.ask(host, [f"{trial.ours}@{domain}", f"{trial.strange}@{domain}"])
     except Unavailable as error:
-        todo = "start `postroom serve`; many networks let nobody out to port 25: then look from outside"
+        todo = "start `postroom serve`; many networks block outgoing port 25: then run it from another network"
         return Finding(subject, Level.WARN, f"{host} could not be asked: {error}", todo)
     if ours and not strange:
         return Finding(subject, Level.OK, f"Postroom answers at {host}")
-    told = "takes mail for anybody" if ours else "refuses a return path of ours"
+    told = "takes mail for any address" if ours else "refuses a return path of ours"
     todo = f"let the MX of {domain} lead to POSTROOM_FEEDBACK_LISTEN of this installation, at port 25"
-    return Finding(subject, Level.FAIL, f"{host} is somebody else: it {told}", todo)
+    return Finding(subject, Level.FAIL, f"{host} is another mail server: it {told}", todo)

@@ -1,7 +1,7 @@
-"""What would happen if a campaign were sent: its upload read from the beginning, its messages composed, nothing stored or sent.
+"""Shows what sending a campaign would do: reads its upload from the beginning and composes messages. Stores and sends nothing.
 
-Bounded whatever the upload: so many rows, so many seconds. What an import decides only over the whole file (a duplicate of a row
-further down) is told as far as the rows go that were looked at.
+Rows and seconds are bounded for any upload. What an import decides over the whole file (a duplicate of a later row) is reported
+only as far as rows were read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_ROWS = 1_000
 MAX_SECONDS = 8.0
 MAX_PROBLEMS = 100
 MAX_SHOWN = 200_000
-"""Characters of the sample that are shown."""
+"""Characters of the sample message shown."""
 NOT_COMPOSED = "not_composed"
 _BLOCK = 65_536
 _CHARACTERS = 4_000_000  # of rows held at once
@@ -38,7 +38,7 @@ _CHARACTERS = 4_000_000  # of rows held at once
 
 @dataclass(frozen=True, slots=True)
 class SampleMessage:
-    """One message as it would leave."""
+    """A composed message."""
 
     line: int
     to: str
@@ -51,21 +51,21 @@ class SampleMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRunResult:
-    """What was found. `rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
+    """`rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
 
     rows: int
     complete: bool
-    """Whether these are all rows of the upload."""
+    """Whether all rows of the upload were read."""
     accepted: int
     invalid: int
     duplicate: int
     suppressed: int
     not_composed: int
-    """Of the accepted: whose message cannot be made."""
+    """Accepted rows for which no message can be composed."""
     largest: int
     """Bytes of the largest message."""
     problems: list[Reject]
-    """The first of them, in the order of their lines."""
+    """The first problems, by line."""
     sample: SampleMessage | None
 
 
@@ -82,7 +82,7 @@ class DryRun:
         self._clock = clock
 
     def run(self, campaign: Campaign, *, rows: int = MAX_ROWS) -> DryRunResult:
-        """Look at the first `rows`. `Invalid`: the upload is gone, or cannot be used at all."""
+        """Examine the first `rows` rows. Raises `Invalid` if the upload is gone or unusable."""
         deadline = self._clock.monotonic() + MAX_SECONDS
         composer = self._composing.load(campaign)
         layout, records, complete = self._records(campaign.spec, campaign.source, rows)
@@ -101,7 +101,7 @@ class DryRun:
         return _summed(trial, others, complete=complete)
 
     def _records(self, spec: CampaignSpec, source: Import, limit: int) -> tuple[Layout, list[Record], bool]:
-        """The upload's first rows, at most `limit`, and whether these are all."""
+        """The upload's layout, its first rows (at most `limit`), and whether these are all."""
         info = self._objects.info(source.upload_key, source.upload_version)
         if info is None:
             raise Invalid(f"The upload {source.filename} is gone: upload it again.")
@@ -117,8 +117,6 @@ class DryRun:
 
 
 class _Trial:
-    """Messages composed so far."""
-
     def __init__(self) -> None:
         self.accepted = self.largest = 0
         self.failed: list[Reject] = []
@@ -156,7 +154,7 @@ def _summed(trial: _Trial, others: list[Reject], *, complete: bool) -> DryRunRes
 
 
 def _taken(records: Iterator[Record], limit: int) -> tuple[list[Record], bool]:
-    """Some of them, and whether they are all. One row may be as long as a thousand others."""
+    """Rows up to `limit` and the character bound (one row may be as long as a thousand others), and whether these are all."""
     taken: list[Record] = []
     room = _CHARACTERS
     for record in records:
@@ -168,7 +166,7 @@ def _taken(records: Iterator[Record], limit: int) -> tuple[list[Record], bool]:
 
 
 def _sorted_out(messages: list[MessageRow], on_list: set[Key]) -> tuple[list[Reject], list[MessageRow]]:
-    """Who is suppressed or a duplicate, and who is left."""
+    """Suppressed and duplicate rows, and the rest."""
     problems: list[Reject] = []
     kept: dict[Key, MessageRow] = {}
     for message in messages:

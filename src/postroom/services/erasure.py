@@ -9,9 +9,9 @@ found by key without reading the others, and the erasure itself stores no addres
     callback deliveries: address removed · built-in inbox: mails to the person deleted
     audit trail: records the erasure, by key
 
-A recipients file is deleted as a whole; it cannot lose a row and stay what its owner uploaded. Each step may be repeated and
-finds what is left, so after a crash the erasure is run again. A campaign that is being imported, its upload, or a batch that a
-worker holds for long must be waited for: the result then is not `complete` and lists it in `waiting`.
+A recipients file is deleted as a whole, because it must stay what its owner uploaded. Each step can be repeated and finds what is
+left, so after a crash the erasure is run again. A campaign that is being imported, its upload, or a batch that a worker holds for
+long must be waited for: then the result is not `complete` and lists it in `waiting`.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ _ADDRESS_COLUMN = 1
 _AT = ("@", "\uff20", "\ufe6b")  # full width, small
 _LOOKS_LIKE_ONE = re.compile(r"[^\s,;<>\"|/]+@[^\s,;<>\"|/]+")
 Beat = Callable[[], None]
-"""Called every few thousand rows; what it raises ends the work."""
+"""Called every few thousand rows; an exception from it ends the work."""
 _BEAT_ROWS = 2_000
 _Row = TypeVar("_Row")
 
 
 class PersonSearch:
-    """One person's, of one tenant."""
+    """Searches a tenant's files for one person."""
 
     def __init__(self, objects: Objects, secret: bytes, key: Key, beat: Beat) -> None:
         self._objects = objects
@@ -85,7 +85,7 @@ class PersonSearch:
         self._beat = beat
 
     def in_cell(self, cell: str) -> bool:
-        """Whether it holds the person's address, alone or among others."""
+        """Whether the cell contains the person's address."""
         if not any(at in cell for at in _AT):
             return False
         try:
@@ -94,7 +94,7 @@ class PersonSearch:
             return any(self.in_cell(part) for part in _LOOKS_LIKE_ONE.findall(cell) if part != cell)
 
     def in_recipients(self, key: str, version: str | None = None) -> bool:
-        """Whether a recipients file has a row of theirs; also of one that cannot be read to its end, which nobody can use."""
+        """Whether a recipients file has a row of the person. A file that cannot be read to its end counts: it is unusable."""
         try:
             head = self._objects.read(key, 0, HEAD_BYTES, version)
             heading = read_header(head, whole=len(head) < HEAD_BYTES)
@@ -106,16 +106,16 @@ class PersonSearch:
             return True
 
     def in_report(self, report: str, *, spare: str) -> bool:
-        """Whether a report of rejected rows has lines of theirs. Finishes first what a killed `take_out_of_report` left."""
+        """Whether a report of rejected rows has lines of the person. First completes an interrupted `take_out_of_report`."""
         if self._objects.info(spare) is not None:
             self._replace(report, spare)
         there = self._objects.info(report) is not None
         return there and any(map(self._is_their_line, self._beating(self._lines(report))))
 
     def take_out_of_report(self, report: str, *, spare: str) -> None:
-        """Write it anew without their lines; no older version stays. By one at a time.
+        """Rewrite the report without the person's lines and purge older versions. Not for concurrent use.
 
-        The new report is whole under `spare` before the old one goes: a kill leaves it there, and `in_report` finishes it."""
+        The new report is complete under `spare` before the old one is deleted: after a kill, `in_report` completes the move."""
         self._objects.put(spare, self._without_theirs(report), content_type=_CSV)
         self._replace(report, spare)
 
@@ -125,7 +125,7 @@ class PersonSearch:
         self._objects.purge(spare)
 
     def mails(self) -> Iterator[str]:
-        """The mails to them in the built-in inbox, which knows no tenants: object keys."""
+        """Object keys of mails to the person in the built-in inbox, which has no tenants."""
         cursor: str | None = None
         while True:
             page = self._objects.list(INBOX, cursor=cursor, limit=1_000)
@@ -140,7 +140,7 @@ class PersonSearch:
     def _is_to_them(self, mail: str) -> bool:
         try:
             head = self._objects.read(mail, 0, _MAIL_HEAD)
-        except NotFound:  # deleted in this moment
+        except NotFound:  # deleted meanwhile
             return False
         return any(self.in_cell(value) for name, value in read_headers(head) if name.lower() in {"delivered-to", "to"})
 
@@ -158,7 +158,7 @@ class PersonSearch:
         return len(cells) > _ADDRESS_COLUMN and self.in_cell(unguarded(cells[_ADDRESS_COLUMN]))
 
     def _lines(self, report: str) -> Iterator[bytes]:
-        """Each row of a report is one line (pipeline.splitter.report)."""
+        """Rows of the report: one line each (pipeline.splitter.report)."""
         rest = b""
         for block in self._blocks(report):
             *lines, rest = (rest + block).split(b"\n")
@@ -173,39 +173,39 @@ class PersonSearch:
 
 _PAGE = 1_000
 _OLDEST_DAYS = 3_650
-"""Of single messages, where nobody knows since when the tenant is there."""
+"""How far back single messages are searched if the tenant's creation time is unknown."""
 _UNREAD = frozenset({CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
 
 
 @dataclass(slots=True)
 class ErasureFindings:
-    """What an erasure found. What an earlier one had deleted is not told again; erased messages are."""
+    """What an erasure found. Items that an earlier erasure deleted are not listed again; erased messages are."""
 
     complete: bool = False
     campaigns: list[str] = field(default_factory=list)
-    """With a message to the person."""
+    """Campaigns with a message to the person."""
     singles: int = 0
     """Single messages erased."""
     uploads: list[str] = field(default_factory=list)
-    """Recipients files deleted, by the upload's id."""
+    """Ids of deleted recipients files."""
     files: list[str] = field(default_factory=list)
     """Campaigns whose own recipients file was deleted."""
     reports: list[str] = field(default_factory=list)
-    """Campaigns whose report of rejected rows was written anew."""
+    """Campaigns whose report of rejected rows was rewritten."""
     mails: int = 0
-    """Deleted from the built-in inbox."""
+    """Mails deleted from the built-in inbox."""
     told: int = 0
-    """Requests to the tenant's callbacks that told of the person, or are to: they do not name them any more."""
+    """Callback deliveries from which the address was removed."""
     suppressed: bool = False
     """Whether the person is still on the suppression list, by key alone."""
     waiting: list[str] = field(default_factory=list)
-    """What is not erased yet: campaigns that are being imported, or never were, and their uploads; campaigns and days of single
+    """What is not erased yet: campaigns that are being imported or never were, their uploads, and campaigns and days of single
     messages that a worker is sending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureStores:
-    """Where a person may be known."""
+    """The stores that are searched."""
 
     campaigns: Campaigns
     messages: Messages
@@ -219,11 +219,11 @@ class ErasureStores:
 
 
 class ErasureInterrupted(Exception):
-    """`alive` says so."""
+    """Raised when `alive` returns False."""
 
 
 class _Stream:
-    """A stream, as far as Sweep asks."""
+    """A daily stream, as a target of the bulk update."""
 
     def __init__(self, ref: CampaignRef) -> None:
         self.ref = ref
@@ -231,8 +231,6 @@ class _Stream:
 
 
 class ErasureRun:
-    """One erasure."""
-
     def __init__(self, places: ErasureStores, owner: Tenant, key: Key, *, beat: Callable[[], None], clock: Clock) -> None:
         self.found = ErasureFindings()
         self._places = places
@@ -243,7 +241,7 @@ class ErasureRun:
         self._traces = PersonSearch(places.objects, owner.secret, key, beat)
 
     def steps(self, *, forget_suppression: bool) -> Iterator[str]:
-        """Each is done when the next is asked for; its name says what is being done."""
+        """Yields the name of each step before it runs; the step is done when the next is asked for."""
         yield "suppression list"
         self._suppression(forget=forget_suppression)
         for upload in self._uploads():
@@ -252,7 +250,7 @@ class ErasureRun:
         self._purge_uploads()
         for campaign in self._campaigns():
             yield f"campaign {campaign.ref.campaign}"
-            with suppress(NotFound):  # deleted in this moment
+            with suppress(NotFound):  # deleted meanwhile
                 self._campaign(campaign)
         yield "single messages"
         for ref in self._streams():
@@ -287,20 +285,20 @@ class ErasureRun:
                 return
 
     def _upload(self, upload: Upload) -> None:
-        """One that a campaign has yet to read is left for now."""
+        """Delete the upload if it has a row of the person, unless a campaign still has to read it."""
         if not self._traces.in_recipients(upload.object_key, upload.object_version):
             return
         try:
             self._places.uploads.delete(self._owner.id, upload.id)
         except Conflict:
             self.found.waiting.append(upload.id)
-        except NotFound:  # deleted in this moment
+        except NotFound:  # deleted meanwhile
             return
         else:
             self.found.uploads.append(upload.id)
 
     def _purge_uploads(self) -> None:
-        """Where somebody was killed who deleted one, its bytes are there still, and housekeeping knows of them."""
+        """Purge uploads whose deletion was interrupted: their bytes are still there, and maintenance would come later."""
         while self._places.uploads.expire(self._clock.now(), limit=_PAGE) == _PAGE:
             self._beat()
 
@@ -314,7 +312,7 @@ class ErasureRun:
                 return
 
     def _campaign(self, campaign: Campaign) -> None:
-        """The file goes first: what says that the person is in it goes after it."""
+        """The file is deleted last, because it shows that the person is in the campaign."""
         if self._is_unread(campaign):
             self.found.waiting.append(campaign.ref.campaign)
             return
@@ -327,12 +325,12 @@ class ErasureRun:
             self.found.campaigns.append(campaign.ref.campaign)
 
     def _is_unread(self, campaign: Campaign) -> bool:
-        """Whether rows may still be stored: also by a worker that has yet to see that it was cancelled."""
+        """Whether rows may still be stored, also by a worker that has not yet seen the cancellation."""
         running = self._places.workflows.get(scheduler_messages.IMPORT, campaign.ref.campaign)
         return campaign.status in _UNREAD or (running is not None and running.status is ExecutionStatus.RUNNING)
 
     def _message(self, swept: UpdateTarget, message: Message, *, kept: KeptValues = no_values) -> bool:
-        """Erase it; False: a worker is sending its batch, and goes on for long."""
+        """Erase a message. False: a worker is sending its batch and will for long."""
         try:
             if not self._places.erasing.erase(swept, message, kept=kept, alive=self._alive):
                 raise ErasureInterrupted
@@ -343,7 +341,7 @@ class ErasureRun:
         return True
 
     def _is_reported(self, campaign: Campaign) -> bool:
-        for parts in ("rejected/", "work/"):  # of the report, and of the upload, where their sweeper was killed
+        for parts in ("rejected/", "work/"):  # leftovers of an interrupted rewrite or import
             self._places.objects.purge(f"{prefix(campaign.ref)}import/{parts}")
         report = campaign.source.rejected_key
         return report is not None and self._traces.in_report(report, spare=_spare(campaign))
@@ -354,7 +352,7 @@ class ErasureRun:
             self.found.reports.append(campaign.ref.campaign)
 
     def _file(self, campaign: Campaign, *, sure: bool) -> None:
-        """The campaign's own copy of its recipients: of no use once they are imported, or never will be."""
+        """Delete the campaign's copy of its recipients once they are imported, or never will be."""
         key = campaign.source.upload_key
         if key.startswith(prefix(campaign.ref)) and (sure or not campaign.source.batches) and self._places.objects.purge(key):
             self.found.files.append(campaign.ref.campaign)
@@ -369,7 +367,7 @@ class ErasureRun:
         while True:
             try:
                 page = self._places.messages.list(ref, cursor=cursor, limit=_PAGE)
-            except NotFound:  # nobody sent anything that day, or it is deleted
+            except NotFound:  # no messages that day, or already deleted
                 return
             for message in page.messages:
                 if self._traces.in_cell(message.address):
@@ -380,7 +378,7 @@ class ErasureRun:
                 return
 
     def _endpoints(self) -> Iterator[str]:
-        """Whoever was told of anything: what a removed one was told went with it."""
+        """Ids of endpoints with deliveries. A removed endpoint's were deleted with it."""
         yield from (endpoint.id for endpoint in self._places.callbacks.list(self._owner.id))
         for campaign in self._campaigns():
             if campaign.spec.callback_url is not None:
@@ -395,25 +393,22 @@ class ErasureRun:
 
 
 def _spare(campaign: Campaign) -> str:
-    """Where a report is while it is written anew; a name under which it is encrypted as well."""
+    """The temporary key of a rewritten report, under a prefix that is encrypted too."""
     return f"{prefix(campaign.ref)}export-rejected"
 
 
 def _own_values(recipient: Recipient) -> str:
-    """A single message keeps what it was made of, and when."""
+    """Keeps of a single message the content id and time."""
     return TransactionalValues.parse(recipient.values)._replace(variables={}).text()
 
 
 Progress = Callable[[str], None]
 
 
-def _unseen(_what: str) -> None:
-    """For callers who show no progress."""
+def _unseen(_what: str) -> None: ...
 
 
 class ErasureService:
-    """For all tenants."""
-
     def __init__(self, places: ErasureStores, *, tables: Tables, tenants: Tenants, audit: AuditLog, clock: Clock) -> None:
         self._places = places
         self._tables = tables
@@ -422,7 +417,7 @@ class ErasureService:
         self._clock = clock
 
     def key_of(self, tenant: str, text: str) -> Key:
-        """Who an address is. `Invalid`: it is none; `NotFound`: no such tenant."""
+        """The key of an address. Raises `Invalid` for no address, `NotFound` for an unknown tenant."""
         return recipient_key(self._tenants.get(tenant).secret, address.parse_address(text).normalised)
 
     def erase(
@@ -435,8 +430,9 @@ class ErasureService:
         alive: ShouldContinue = never_stopped,
         progress: Progress = _unseen,
     ) -> ErasureFindings:
-        """Forget the person. Not `complete`: `alive` ended it, or something is `waiting`: erase again. `Conflict`: another of the
-        tenant's erasures is under way."""
+        """Erase a person. If the result is not `complete`, because `alive` returned False or something is `waiting`, call again.
+
+        Raises `Conflict` while another erasure of the tenant runs."""
         owner = self._tenants.get(tenant)
         with tenant_lock(self._tables, self._clock, tenant=tenant, work="erasure") as ours:
 

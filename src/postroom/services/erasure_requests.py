@@ -1,9 +1,9 @@
-"""Erasures asked for over HTTP and carried out by the workers: recorded first, without the address, then a workflow.
+"""Erasures requested over HTTP and carried out by the workers.
 
-    asked ──→ record: whose key ──→ workflow `erase` ──→ record: what was found ──→ again while something is waiting
+    request ──→ record: the person's key ──→ workflow `erase` ──→ record: findings ──→ again while something is waiting
 
-A kill between record and workflow is mended by asking again, or by asking how far it is. The record holds the person's key, which
-says nothing without the tenant's secret, and stays: it is the proof that the request was met.
+If a crash leaves a record without a workflow, the next request or status call starts it. The record holds only the person's key,
+which is meaningless without the tenant's secret. It is kept as proof that the request was met.
 """
 
 from __future__ import annotations
@@ -24,43 +24,37 @@ from postroom.platform.ports.workflows import Again, Done, ExecutionStatus, Hand
 from postroom.services.erasure import ErasureFindings, ErasureService
 
 ERASE = "erase"
-"""The workflow. Its execution is the request's id."""
+"""The workflow. Its execution is named by the request's id."""
 ID_PATTERN = "^[2-7a-z]{16}$"
 _AGAIN_MS = 30_000
 
 
 class ErasureStatus(StrEnum):
-    """How far it is."""
-
     RUNNING = "running"
     """Under way, or about to begin."""
     WAITING = "waiting"
-    """Tried again every half minute, until what it waits for is over."""
+    """Retried every half minute until nothing blocks it."""
     DONE = "done"
     FAILED = "failed"
-    """It cannot go on; asking anew tries again."""
+    """It cannot continue; a new request tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """One request."""
-
     tenant: str
     id: str
     key: str
-    """The person's, hex."""
+    """The person's key, hex."""
     forget_suppression: bool
     actor: str
-    """Who asked."""
+    """The requesting caller."""
     asked_at: Instant
     ended_at: Instant | None = None
     found: ErasureFindings | None = None
-    """By the last try."""
+    """Findings of the last attempt."""
 
 
 class ErasureRequests:
-    """Of all tenants."""
-
     def __init__(self, service: ErasureService, tables: Tables, workflows: Workflows, clock: Clock) -> None:
         self._service = service
         self._records = Collection(tables, Erasure, "erasure")
@@ -68,12 +62,12 @@ class ErasureRequests:
         self._clock = clock
 
     def new_id(self) -> str:
-        """An id that nobody has used."""
         return ids.campaign_id(self._clock.now(), self._clock.random(5))
 
     def ask(self, tenant: str, request_id: str, address: str, *, forget_suppression: bool, actor: str) -> Erasure:
-        """Have a person erased. Again under the same id: harmless. `Invalid`: it is no address; `Conflict`: the id belongs to
-        another request."""
+        """Request an erasure. Idempotent under the same id.
+
+        Raises `Invalid` for no address, `Conflict` if the id belongs to another request."""
         key = self._service.key_of(tenant, address).hex()
         erasure = Erasure(tenant, request_id, key, forget_suppression, actor, self._clock.now())
         try:
@@ -84,7 +78,7 @@ class ErasureRequests:
         return erasure
 
     def get(self, tenant: str, request_id: str) -> tuple[Erasure, ErasureStatus]:
-        """How far it is; `NotFound`."""
+        """Raises `NotFound`."""
         erasure = self._find(tenant, request_id)
         if erasure.ended_at is not None:
             return erasure, ErasureStatus.DONE
@@ -96,8 +90,9 @@ class ErasureRequests:
         return erasure, ErasureStatus.WAITING if waiting else ErasureStatus.RUNNING
 
     def handle(self, call: HandlerCall, *, working: ShouldContinue = never_stopped) -> Done | Again:
-        """The workers' part: the handler of the workflow; `working` is false once the worker is to stop. Temporary errors and
-        `Conflict` (another of the tenant's erasures is under way): to be called again."""
+        """Handle the workflow. `working` returns False when the worker must stop.
+
+        Temporary errors and `Conflict` (another erasure of the tenant runs) mean: call again."""
         tenant, request_id = msgspec.json.decode(call.execution.input, type=tuple[str, str])
 
         def alive() -> bool:

@@ -38,22 +38,20 @@ COLUMNS = (
     "unsubscribed_at",
 )
 
-"""Then the row's own cells, under the names of the template's variables."""
+"""Followed by the row's cells, under the names of the template's variables."""
 REJECTED_HEADER = b"line,address,reason,detail\r\n"
 _PAGE = 1_000
 _BLOCK = 262_144
 
 
 class CampaignExports:
-    """Streams exports."""
-
     def __init__(self, campaigns: Campaigns, messages: Messages, objects: Objects) -> None:
         self._campaigns = campaigns
         self._messages = messages
         self._objects = objects
 
     def every_message(self, ref: CampaignRef, statuses: Collection[MessageStatus] = ()) -> Iterator[Message]:
-        """Of these states (none named: all); none where nothing is imported yet."""
+        """Messages of these statuses (default: all); none before the import."""
         cursor: str | None = None
         while True:
             try:
@@ -66,13 +64,14 @@ class CampaignExports:
                 return
 
     def messages_csv(self, ref: CampaignRef, statuses: Collection[MessageStatus] = ()) -> Iterator[str]:
-        """The header, then a line a message. `NotFound` at once."""
+        """A header line, then a line per message. Raises `NotFound` at once."""
         columns = self._campaigns.get(ref).source.columns
         return self._lines(ref, statuses, columns)
 
     def rejected_csv(self, ref: CampaignRef) -> Iterator[bytes]:
-        """The report of rejected rows, in blocks; the header alone where none was, or the import is not done. `NotFound` at
-        once."""
+        """The report of rejected rows, in blocks. Only the header if no row was rejected or the import is not done.
+
+        Raises `NotFound` at once."""
         key = self._campaigns.get(ref).source.rejected_key
         return iter([REJECTED_HEADER]) if key is None else self._blocks(key)
 
@@ -91,14 +90,12 @@ class CampaignExports:
 
 
 WITHIN_S: Final = 20.0
-"""API Gateway answers for us after 29 seconds."""
+"""API Gateway's limit is 29 seconds."""
 _LIFE_MS: Final = 600_000
 _FILE_BLOCK: Final = 262_144
 
 
 class ExportFiles:
-    """Writes exports to the object store."""
-
     def __init__(self, objects: Objects, transfers: Transfers, clock: Clock, *, within_s: float = WITHIN_S) -> None:
         self._objects = objects
         self._transfers = transfers
@@ -106,14 +103,13 @@ class ExportFiles:
         self._within_s = within_s
 
     def written(self, tenant: str, parts: Iterator[bytes], filename: str, *, content_type: str) -> PresignedRequest:
-        """Where the file is to be had. `Invalid`: it cannot be written in time."""
+        """Write the file and return its URL. Raises `Invalid` if it takes too long."""
         key = f"{exports_prefix(tenant)}{filename}"
         self._objects.put(key, self._in_time(parts), content_type=content_type)
         until = Instant(self._clock.now() + _LIFE_MS)
         return self._transfers.get(key, filename=filename, content_type=content_type, expires_at=until)
 
     def _in_time(self, parts: Iterator[bytes]) -> Iterator[bytes]:
-        """In blocks."""
         ends = self._clock.monotonic() + self._within_s
         block = bytearray()
         for part in parts:
@@ -129,5 +125,5 @@ class ExportFiles:
 
 
 def exports_prefix(tenant: str) -> str:
-    """What the keys of a tenant's begin with."""
+    """The prefix of a tenant's export keys."""
     return f"exports/{tenant}/"

@@ -1,4 +1,4 @@
-"""What the built-in inbox received: list, show, save. Reads the objects that platform.mail.inbox stored."""
+"""Mail received by the built-in inbox: list, show, save. Reads the objects that platform.mail.inbox stored."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ _HEAD_BYTES = 16_384
 
 
 class InboxEntry(NamedTuple):
-    """One line of the list."""
-
     id: str
     from_: str
     to: tuple[str, ...]
@@ -28,7 +26,7 @@ class InboxEntry(NamedTuple):
 
 
 class InboxPage(NamedTuple):
-    """Part of the list, newest first. `cursor` asks for the next part."""
+    """`cursor` asks for the next page; None: the last one."""
 
     mails: list[InboxEntry]
     cursor: str | None
@@ -36,36 +34,34 @@ class InboxPage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenedMail:
-    """One mail to read."""
+    """A parsed mail."""
 
     mail: InboxEntry
     headers: Sequence[tuple[str, str]]
     text: str
-    """The text part; the HTML source where there is no other; empty where there is neither."""
+    """The text part; the HTML source if there is none; empty if there is neither."""
     attachments: tuple[str, ...]
     """File names, inline images included."""
 
 
 class InboxService:
-    """The mail there is."""
-
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     def list(self, *, cursor: str | None = None, limit: int = 50) -> InboxPage:
-        """Newest first; `limit` 1 to 1,000."""
+        """Mails, newest first; `limit` 1 to 1,000."""
         page = self._objects.list(INBOX_PREFIX, cursor=cursor, limit=limit)
         return InboxPage([self._summary(info) for info in page.objects], page.cursor)
 
     def show(self, mail: str) -> OpenedMail:
-        """`NotFound`: there is none of that id. `Invalid`: it is no id."""
+        """Raises `NotFound` for an unknown id, `Invalid` for a malformed one."""
         info = self._info(mail)
         content = self._objects.get(info.key)
         body = read_body(content)
         return OpenedMail(self._summary(info), read_headers(content), body.text, body.attachments)
 
     def raw(self, mail: str) -> bytes:
-        """The whole mail as it was stored: an `.eml` file. Errors as `show`."""
+        """The mail as received: an `.eml` file. Errors as `show`."""
         return self._objects.get(self._info(mail).key)
 
     def _info(self, mail: str) -> ObjectInfo:

@@ -1,7 +1,6 @@
-"""API keys as people use them: made with no more power than their maker has, shown once, revoked.
+"""API keys: created with at most the creator's rights, shown once, revoked.
 
-A key that is limited to some services makes keys for those only, and one that expires none that outlives it: what was lent stays
-lent.
+A key with scopes can only create keys within them, and an expiring key none that outlives it.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ _DAY_MS = 86_400_000
 
 
 class MadeKey(NamedTuple):
-    """A new key, and its text: nobody can show that again."""
+    """A new key and its secret text, which is never shown again."""
 
     key: ApiKey
     text: str
 
 
 class ApiKeyService:
-    """Of the caller's own tenant."""
+    """The caller's own tenant."""
 
     def __init__(self, keys: ApiKeyRecords, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
 
     def new_id(self) -> str:
-        """An id nobody has used; `create` is what claims it."""
+        """An unused id; `create` claims it."""
         return ids.campaign_id(self._clock.now(), self._clock.random(5))
 
     def new_secret(self) -> bytes:
-        """What only the key's text holds."""
+        """The secret part of a key."""
         return self._clock.random(access.SECRET_BYTES)
 
     def create(
@@ -53,8 +52,9 @@ class ApiKeyService:
         id: str | None = None,  # noqa: A002
         secret: bytes | None = None,
     ) -> MadeKey:
-        """A new one, good for `days` (None: until it is revoked). Again with the same id and secret: the one there is. `Denied`:
-        more than the caller has."""
+        """Create a key valid for `days` (None: until revoked). With the same id and secret again, returns the existing one.
+
+        Raises `Denied` for more rights than the caller has."""
         self._check(who, role, scopes)
         id, now = id or self.new_id(), self._clock.now()  # noqa: A001
         expires_at = None if days is None else Instant(now + days * _DAY_MS)
@@ -75,15 +75,15 @@ class ApiKeyService:
         return MadeKey(self._keys.create(key), text)
 
     def get(self, who: Principal, id: str) -> ApiKeyUse:  # noqa: A002
-        """One; `NotFound`."""
+        """Raises `NotFound`."""
         return self._keys.get(who.tenant, id)
 
     def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> ListPage[ApiKeyUse]:
-        """Oldest first; `limit` 1 to 1,000."""
+        """Keys, oldest first; `limit` 1 to 1,000."""
         return self._keys.list(who.tenant, cursor=cursor, limit=limit)
 
     def revoke(self, who: Principal, id: str) -> ApiKey:  # noqa: A002
-        """Calls with it are refused within seconds. `NotFound`."""
+        """Revoke a key: calls are refused within seconds. Raises `NotFound`."""
         return self._keys.revoke(who.tenant, id)
 
     def _check(self, who: Principal, role: Role, scopes: AbstractSet[str] | None) -> None:

@@ -1,7 +1,7 @@
-"""Reading a mail for people, whatever is wrong with it: it may come from anybody, and one bad mail must not hide the others.
+"""Parses mail for display. Mail may come from any sender, and one malformed mail must not hide the others.
 
-The standard library's modern parser raises errors of its own on headers such as `From: <a@[`, so only its old one is used,
-which looks for nothing within headers; encoded words are read here. What cannot be read is shown as it stands.
+The standard library's modern parser raises its own errors for headers such as `From: <a@[`, so the old one (compat32) is used,
+which does not parse headers; encoded words are decoded here. What cannot be parsed is shown raw.
 """
 
 from __future__ import annotations
@@ -22,30 +22,28 @@ _WORDS = re.compile(r"=\?[^?\s]{1,80}\?[bBqQ]\?[^?]*\?=(?:\s+=\?[^?\s]{1,80}\?[b
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _BREAKS = re.compile(r"[\r\n]+")
 _LIBRARY_ERRORS = (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What the library raises on bad charsets, parameters and boundaries, and on parts nested a thousand deep."""
+"""Raised by the library for bad charsets, parameters and boundaries, and for parts nested a thousand deep."""
 _NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
-"""Python's names of codecs that are no charsets; some of them warn about the text they read."""
+"""Python codecs that are no charsets; some of them warn about the text they read."""
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 _Part: TypeAlias = "Message[str, str]"
 
 
 class MailBody(NamedTuple):
-    """What a mail says."""
-
     text: str
-    """The text part; the HTML source where there is no other; empty where there is neither."""
+    """The text part; the HTML source if there is none; empty if there is neither."""
     attachments: tuple[str, ...]
 
 
 def read_headers(content: bytes) -> list[tuple[str, str]]:
-    """Every header of a mail, or of its beginning: names as they stand, values on one line with encoded words read."""
+    """Every header of a mail or of its beginning: names unchanged, values on one line with encoded words decoded."""
     head = _HEAD_ENDS.split(content, maxsplit=1)[0]
     parsed = message_from_bytes(head + b"\r\n\r\n", policy=compat32)
     return [(_clean(name), _decode(value)) for name, value in parsed.raw_items()]
 
 
 def read_body(content: bytes) -> MailBody:
-    """The first text and the names of the other parts (RFC 2045, 2046, 2183); of a mail that cannot be read, all as it stands."""
+    """The first text and the names of the other parts (RFC 2045, 2046, 2183). Of a malformed mail, all after the header."""
     try:
         return _read_body(message_from_bytes(content, policy=compat32))
     except _LIBRARY_ERRORS:
@@ -58,7 +56,7 @@ def _read_body(message: _Part) -> MailBody:
     attachments: list[str] = []
     for part in _leaves(message):
         kind = part.get_content_type()
-        kind = "text/plain" if part.get_content_maintype() == "multipart" else kind  # without a boundary it is no more than that
+        kind = "text/plain" if part.get_content_maintype() == "multipart" else kind  # without a boundary it is text
         name = _parameter(part, "filename", "content-disposition") or _parameter(part, "name", "content-type")
         if not name and kind in {"text/plain", "text/html"} and kind not in texts and not _is_attached(part):
             texts[kind] = _text(part)
@@ -68,7 +66,7 @@ def _read_body(message: _Part) -> MailBody:
 
 
 def _leaves(message: _Part) -> Iterator[_Part]:
-    """The parts that hold no parts; an attached mail is one."""
+    """The parts that contain no parts; an attached mail is one."""
     waiting = [message]
     while waiting:
         part = waiting.pop()
@@ -84,14 +82,14 @@ def _is_attached(part: _Part) -> bool:
 
 
 def _text(part: _Part) -> str:
-    """Whatever charset it claims. Lines end as they do in Python."""
+    """The text in its charset, with Python's line ends."""
     content = part.get_payload(decode=True)
     charset = _parameter(part, "charset", "content-type") or "utf-8"
     return _in_charset(_lines(content) if isinstance(content, bytes) else b"", charset)
 
 
 def _parameter(part: _Part, name: str, header: str) -> str:
-    """A parameter of a header, in its own charset where it names one (RFC 2231); empty if it is absent."""
+    """A header's parameter, decoded by its charset (RFC 2231); empty if absent."""
     value = part.get_param(name, "", header)
     if isinstance(value, tuple):
         charset, _, text = value
@@ -104,13 +102,13 @@ def _lines(raw: bytes) -> bytes:
 
 
 def _decode(value: str) -> str:
-    """A header's value on one line, its encoded words read (RFC 2047); one that is wrong stays as it is."""
+    """A header's value on one line, encoded words decoded (RFC 2047); malformed ones stay."""
     line = _FOLD.sub("", _clean(value)).strip()
     return _BREAKS.sub(" ", _WORDS.sub(lambda run: _read_words(run[0]), line))
 
 
 def _read_words(words: str) -> str:
-    """Neighbours in one charset are read together: a character may begin in one and end in the next."""
+    """Adjacent words in one charset are decoded together: a character may be split between them."""
     runs: list[tuple[str, bytes]] = []
     for charset, encoding, text in _WORD.findall(words):
         try:
@@ -131,7 +129,7 @@ def _read_word(encoding: str, text: str) -> bytes:
 
 
 def _in_charset(raw: bytes, charset: str) -> str:
-    """The bytes as text; as UTF-8 if the charset is unknown or one of Python's codecs that no mail means."""
+    """The bytes as text. UTF-8 if the charset is unknown or a Python codec that no mail means."""
     try:
         codec = codecs.lookup(charset)
         if codec.name in _NO_CHARSETS:
@@ -142,7 +140,7 @@ def _in_charset(raw: bytes, charset: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Bytes that the parser hid in surrogates as the UTF-8 they mostly are; no surrogate is left, which nothing could write."""
+    """Decodes surrogate escapes as UTF-8; no surrogate is left, because none can be written."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     except UnicodeEncodeError:

@@ -30,10 +30,10 @@ from postroom.model.message import MessageRow
 from postroom.platform.ports.messages import Messages
 
 MAX_REQUESTS = 100
-"""In one call."""
+"""Per call."""
 MAX_VARIABLES = 200
 MAX_VALUES = 32_768
-"""Characters of all variables of a message that its template uses: they are kept with its record."""
+"""Characters of all variables that the template uses: they are stored with the message."""
 MAX_ATTACHMENTS = 20
 MAX_ATTACHED_BYTES = 10_000_000
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
@@ -42,18 +42,16 @@ _VARIABLE = re.compile(VARIABLE_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class AttachedUpload:
-    """A stored upload that goes along."""
-
     upload_id: str
     filename: str | None = None
-    """None: as it was uploaded."""
+    """None: the upload's own name."""
     content_id: str | None = None
-    """Set for an inline image: the template refers to it as `cid:<content_id>`."""
+    """Set for an inline image; the template refers to it as `cid:<content_id>`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRequest:
-    """One message: from a template, or from HTML and a subject."""
+    """A message from a template, or from HTML and a subject."""
 
     to: str
     """An address, or `Name <address>`."""
@@ -63,7 +61,7 @@ class MessageRequest:
     template_version: int | None = None
     """None: the newest."""
     subject: str | None = None
-    """In place of the template's."""
+    """Overrides the template's."""
     html: str | None = None
     text: str | None = None
     """None: derived from the HTML."""
@@ -77,7 +75,7 @@ class MessageRequest:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMessage:
-    """It is stored, and will be sent."""
+    """It is stored and will be sent."""
 
     id: str
     ref: CampaignRef
@@ -90,11 +88,11 @@ class RefusedMessage:
 
     index: int
     error: Exception
-    """Such as `Invalid`, `Denied`, `NotFound`, `RecipientSuppressed`."""
+    """For example `Invalid`, `Denied`, `NotFound`, `RecipientSuppressed`."""
 
 
 def texts(variables: Mapping[str, object]) -> dict[str, str]:
-    """Variables as the template gets them; those that are absent or false are left out. `Invalid`."""
+    """Variables as the template gets them, without absent and false ones. Raises `Invalid`."""
     if len(variables) > MAX_VARIABLES:
         raise TooLarge(f"there are {len(variables)} variables; a message may have {MAX_VARIABLES}")
     made: dict[str, str] = {}
@@ -129,9 +127,9 @@ def _text(name: str, value: object) -> str:
 
 
 _MOST_ROWS = 1_000
-"""Of several calls in one store: a call alone has a hundred at most."""
+"""Rows of several calls in one store; one call has at most a hundred."""
 _PATIENCE_S = 20.0
-"""Less than a request may take (gateway)."""
+"""Less than a request's time limit (gateway.limits)."""
 
 
 class _Call:
@@ -143,8 +141,8 @@ class _Call:
         self.error: BaseException | None = None
 
 
-class _Lane:
-    """The calls of one stream."""
+class _StreamQueue:
+    """Calls waiting for one stream."""
 
     def __init__(self) -> None:
         self.storing = threading.Lock()
@@ -153,54 +151,55 @@ class _Lane:
 
 
 class MessageAcceptance:
-    """One process'. For any number of threads."""
+    """One per process; thread-safe."""
 
     def __init__(self, messages: Messages, streams: DailyStreams, clock: Clock) -> None:
         self._messages = messages
         self._streams = streams
         self._clock = clock
         self._guard = threading.Lock()
-        self._lanes: dict[CampaignRef, _Lane] = {}
+        self._queues: dict[CampaignRef, _StreamQueue] = {}
 
     def store(self, ref: CampaignRef, rows: Sequence[MessageRow]) -> None:
-        """Returns when the rows are durable and will be sent. Again with the same keys: harmless. `Unavailable` and others of
-        the store: they may be stored all the same; repeat."""
+        """Returns when the rows are durable and will be sent. Idempotent under the same keys.
+
+        After `Unavailable` or another error of the store, the rows may be stored all the same: repeat the call."""
         call = _Call(rows)
-        with self._lane(ref, call) as lane:
-            if not lane.storing.acquire(timeout=_PATIENCE_S):
+        with self._queue(ref, call) as queue:
+            if not queue.storing.acquire(timeout=_PATIENCE_S):
                 raise Unavailable("the messages could not be stored in time: the disk is busy")
             try:
                 while not call.done:
-                    self._store_for(ref, self._take(lane))
+                    self._store_for(ref, self._take(queue))
             finally:
-                lane.storing.release()
+                queue.storing.release()
         if call.error is not None:
             raise call.error
 
     @contextmanager
-    def _lane(self, ref: CampaignRef, call: _Call) -> Iterator[_Lane]:
+    def _queue(self, ref: CampaignRef, call: _Call) -> Iterator[_StreamQueue]:
         with self._guard:
-            lane = self._lanes.setdefault(ref, _Lane())
-            lane.callers += 1
-            lane.waiting.append(call)
+            queue = self._queues.setdefault(ref, _StreamQueue())
+            queue.callers += 1
+            queue.waiting.append(call)
         try:
-            yield lane
+            yield queue
         finally:
             with self._guard:
-                lane.callers -= 1
-                if not lane.callers:
-                    del self._lanes[ref]
+                queue.callers -= 1
+                if not queue.callers:
+                    del self._queues[ref]
 
-    def _take(self, lane: _Lane) -> list[_Call]:
-        """Those who waited longest, as many as one store takes."""
+    def _take(self, queue: _StreamQueue) -> list[_Call]:
+        """The calls that waited longest, as many as one store takes."""
         with self._guard:
             rows = count = 0
-            for call in lane.waiting:
+            for call in queue.waiting:
                 rows += len(call.rows)
                 if count and rows > _MOST_ROWS:
                     break
                 count += 1
-            taken, lane.waiting = lane.waiting[:count], lane.waiting[count:]
+            taken, queue.waiting = queue.waiting[:count], queue.waiting[count:]
         return taken
 
     def _store_for(self, ref: CampaignRef, calls: Sequence[_Call]) -> None:
@@ -209,7 +208,7 @@ class MessageAcceptance:
         except BaseException as error:
             for call in calls:
                 call.error = error
-            if not isinstance(error, Exception):  # this thread is being ended
+            if not isinstance(error, Exception):  # the thread is being ended
                 raise
         finally:
             for call in calls:

@@ -67,7 +67,7 @@ from postroom.services.message_acceptance import (
 _COMPILED_BYTES = 32_000_000
 
 _WHY = {
-    SuppressionReason.MANUAL: "somebody of yours entered it",
+    SuppressionReason.MANUAL: "a user of your tenant added it",
     SuppressionReason.BOUNCE: "mail to it was returned",
     SuppressionReason.COMPLAINT: "they called a mail of yours spam",
     SuppressionReason.UNSUBSCRIBE: "they unsubscribed",
@@ -76,18 +76,18 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSources:
-    """Where what a message is made of comes from."""
+    """Looks up what a request names."""
 
     contents: Callable[[str, str, int | None], TemplateContent]
-    """A tenant's template, in a version or the newest; `NotFound`."""
+    """A tenant's template, in a version or the newest. Raises `NotFound`."""
     check_sender: Callable[[str, str], None]
-    """Whether a tenant may send as this address; `Denied`, `Invalid`."""
+    """Raises `Denied` or `Invalid` unless the tenant may send as this address."""
     ready: Callable[[str, str, UploadKind], ReadyUpload]
-    """A tenant's upload that has arrived; `NotFound`, `Invalid`."""
+    """A tenant's upload that has arrived. Raises `NotFound`, `Invalid`."""
 
 
 class TransactionalMessage(NamedTuple):
-    """A message as it stands."""
+    """A stored message and its stream."""
 
     id: str
     message: Message
@@ -95,15 +95,13 @@ class TransactionalMessage(NamedTuple):
 
 
 class TransactionalPage(NamedTuple):
-    """Part of a day's list. `cursor` asks for the next part."""
+    """`cursor` asks for the next page of the day; None: the last one."""
 
     records: list[TransactionalMessage]
     cursor: str | None
 
 
 class _Draft(NamedTuple):
-    """A message that can be composed."""
-
     row: MessageRow
     person: Key
     document: bytes
@@ -111,7 +109,7 @@ class _Draft(NamedTuple):
 
 
 class MessageService:
-    """Accepts and reads single messages. For any number of threads."""
+    """Accepts and reads single messages. Thread-safe."""
 
     def __init__(
         self,
@@ -136,11 +134,11 @@ class MessageService:
         self._compiled = CompiledContentCache(_COMPILED_BYTES)
 
     def new_seed(self) -> str:
-        """For one call: to be kept by whoever may repeat it."""
+        """A seed for one call; the caller keeps it to repeat the call."""
         return f"{day_of(self._clock.now())}.{self._clock.random(16).hex()}"
 
     def submit(self, tenant: str, requests: Sequence[MessageRequest], *, seed: str) -> list[AcceptedMessage | RefusedMessage]:
-        """Up to 100 messages; what became of each, in their order. Errors of the stores are raised: nothing is answered then."""
+        """Submit up to 100 messages; the results are in their order. Errors of the stores are raised."""
         if len(requests) > MAX_REQUESTS:
             raise TooLarge(f"{len(requests)} messages in one call; {MAX_REQUESTS} at most")
         owner = self._tenants.get(tenant)
@@ -155,7 +153,7 @@ class MessageService:
         return [self._answer(ref, draft, transactional_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
 
     def get(self, tenant: str, id: str) -> TransactionalMessage:  # noqa: A002 - the field's own word
-        """One message; `NotFound`."""
+        """Raises `NotFound`."""
         stream, key = parse_message_id(id)
         if not is_stream(stream):
             raise NotFound(f"there is no single message {id!r}")
@@ -165,12 +163,12 @@ class MessageService:
         return TransactionalMessage(id, found, TransactionalValues.parse(found.values))
 
     def timeline(self, tenant: str, record: TransactionalMessage) -> list[Event]:
-        """What happened to it, in order of time: from the call on."""
+        """Events of the message by time, from the call on."""
         ref, message = CampaignRef(tenant, parse_message_id(record.id)[0]), record.message
         return [queued_event(record.values.accepted_at), *self._messages.timeline(ref, message.batch, message.key)]
 
     def content(self, tenant: str, record: TransactionalMessage) -> TransactionalContent | None:
-        """What it was made of; None once that is gone."""
+        """The message's content; None once it is deleted."""
         try:
             return self._contents.get(CampaignRef(tenant, parse_message_id(record.id)[0]), record.values.digest)
         except (NotFound, Corrupt):
@@ -179,13 +177,13 @@ class MessageService:
     def list(
         self, tenant: str, day: int, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> TransactionalPage:
-        """A day's messages, in no order people know."""
+        """A day's messages, in no particular order."""
         if day < 0:
             return TransactionalPage([], None)
         ref = stream_ref(self._tenants.get(tenant), day)
         try:
             page = self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
-        except NotFound:  # nobody sent anything that day
+        except NotFound:  # no messages that day
             return TransactionalPage([], None)
         records = [
             TransactionalMessage(message_id(ref, each.key), each, TransactionalValues.parse(each.values))
@@ -209,7 +207,7 @@ class MessageService:
             return RefusedMessage(index, error)
 
     def _compose(self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, key: Key, line: int) -> _Draft:
-        """Checked, and composed once."""
+        """Check and compose once."""
         to = _address("to", request.to)
         sender = _address("from", request.from_)
         self._sources.check_sender(owner.id, sender.mailbox)
@@ -289,14 +287,14 @@ class MessageService:
         ]
 
     def _why(self, tenant: str, draft: _Draft) -> str:
-        """By what entry; empty where it is gone in this moment."""
+        """The reason of the suppression; empty if the entry is gone."""
         entry = self._suppression.get(tenant, draft.person)
         if entry is None and draft.single.topic is not None:
             entry = self._suppression.get(tenant, draft.person, topic=draft.single.topic)
         return "" if entry is None else f": {_WHY[entry.reason]}"
 
     def _answer(self, ref: CampaignRef, draft: _Draft | RefusedMessage, key: Key) -> AcceptedMessage | RefusedMessage:
-        """What was accepted when the call was first made stays accepted, whatever has changed since."""
+        """A message accepted by the first call stays accepted, whatever has changed since."""
         if isinstance(draft, RefusedMessage) and self._stored(ref, key) is None:
             return draft
         return AcceptedMessage(message_id(ref, key), ref, key)
@@ -316,7 +314,7 @@ def _address(field: str, text: str) -> address.Address:
 
 
 def _values(single: CompiledContent, document: bytes, variables: dict[str, str], now: Instant) -> str:
-    """Only what the content uses is kept."""
+    """Only the variables that the content uses."""
     used = {name: variables[name] for name in single.columns if name in variables}
     size = sum(map(len, used.values()))
     if size > MAX_VALUES:
@@ -329,7 +327,7 @@ def _row(ref: CampaignRef, key: Key, line: int, to: address.Address, values: str
 
 
 def message_record(message: Message) -> dict[str, object]:
-    """What is the same of a campaign's message and of a single one."""
+    """Fields that campaign messages and single messages share."""
     return {
         "address": message.address,
         "name": message.name,

@@ -1,6 +1,6 @@
-"""Calls that wait for somebody outside whom the caller chose (a relay, a name server): they must not take everybody's threads.
+"""Limits outgoing calls to hosts that the caller chose (a relay, a name server), so that they cannot occupy all threads.
 
-One a tenant at a time, a few in all, in one process; one more is a `Conflict`, at once.
+One per tenant and `AT_ONCE` in all, per process. More raise `Conflict` at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AT_ONCE = 8
 
 
 class OutboundSlots:
-    """Those of one kind. `what`: a word for it, such as `provider`."""
+    """Slots for one kind of call; `what` names it in errors, for example `provider`."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -24,7 +24,7 @@ class OutboundSlots:
 
     @contextmanager
     def slot(self, tenant: str | None) -> Iterator[None]:
-        """Around the call. `Conflict`: as many as may be are under way."""
+        """Hold a slot during the call. Raises `Conflict` if none is free."""
         with self._guard:
             if tenant in self._under_way or len(self._under_way) >= AT_ONCE:
                 raise Conflict(f"another {self._what} is being tested now; wait for its end and try again")

@@ -1,8 +1,8 @@
-"""The verbs of providers: how a tenant's mail may leave, and what an operator shares with all.
+"""Providers: how a tenant's mail is sent, and which providers an operator shares.
 
-Whoever is no operator may change its own tenant's providers, names relays on the public Internet only, and neither sees nor tests
-where shared ones lead. A tenant's provider that an operator pointed into our own network stays trusted as long as its URL stays.
-Each change is one conditional write (ledger.providers), so a crash leaves it made or not made.
+A caller that is not an operator may change only its own tenant's providers, may name only relays on the public Internet, and
+neither sees nor tests the URLs of shared ones. A tenant's provider that an operator pointed into our own network stays trusted
+while its URL is unchanged. Each change is one conditional write (ledger.providers), so a crash leaves it made or not made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from postroom.services.outbound_slots import OutboundSlots
 
 @dataclass(frozen=True, slots=True)
 class ProviderCaller:
-    """On whose behalf."""
+    """The caller, and the tenant it acts for."""
 
     tenant: str | None
     """None: the installation; operators only."""
@@ -28,8 +28,6 @@ class ProviderCaller:
 
 
 class ProviderService:
-    """Reads, changes and tests providers for a caller."""
-
     def __init__(
         self,
         providers: Providers,
@@ -37,15 +35,17 @@ class ProviderService:
         check: Callable[[str, bool], None],
         examine: Callable[[ProviderCredentials], Sequence[Finding]],
     ) -> None:
-        """`check`: raises `Invalid` for a URL that is no relay, or not one that may be named by who is not trusted. `examine`:
-        connects, and logs in."""
+        """`check` raises `Invalid` for a URL that is no relay, or that an untrusted caller may not name. `examine` connects and
+        logs in."""
         self._providers = providers
         self._check = check
         self._examine = examine
         self._slots = OutboundSlots("provider")
 
     def create(self, asker: ProviderCaller, name: str, change: ProviderSpec, *, shared: bool = False, mark: str = "") -> Provider:
-        """A new one, for the asker's tenant or shared. `Invalid`, `Conflict`, `Denied`; `mark` as of the ledger."""
+        """Create a provider for the caller's tenant, or a shared one. Raises `Invalid`, `Conflict`, `Denied`.
+
+        `mark`: see ledger.providers."""
         if shared and not asker.operator:
             raise Denied("a provider that is shared by all tenants needs an operator of the installation")
         self._check_url(change.url, trusted=asker.operator)
@@ -53,7 +53,7 @@ class ProviderService:
         return self._providers.create(owner, name, change._replace(trusted=asker.operator), mark=mark)
 
     def change(self, asker: ProviderCaller, was: Provider, change: ProviderSpec) -> Provider:
-        """Replace it as it was read. A URL without its password keeps the stored one only where it is the same URL."""
+        """Replace it. A URL without a password keeps the stored password only if the URL is unchanged."""
         self._demand_right(asker, was)
         url, password = without_password(change.url)
         trusted = asker.operator or (was.trusted and url == was.url)
@@ -62,23 +62,24 @@ class ProviderService:
         return self._providers.change(was, change._replace(trusted=trusted))
 
     def delete(self, asker: ProviderCaller, name: str) -> Provider:
-        """Forget it; what it was. Campaigns that name it cannot send until they have another."""
+        """Delete and return it. Campaigns that name it cannot send until they have another."""
         was = self._providers.get(asker.tenant, name)
         self._demand_right(asker, was)
         self._providers.delete(was)
         return was
 
     def get(self, asker: ProviderCaller, name: str) -> Provider:
-        """The one that the asker means by the name; `NotFound`."""
+        """The provider of that name for the caller. Raises `NotFound`."""
         return self._providers.get(asker.tenant, name)
 
     def list(self, asker: ProviderCaller) -> Sequence[Provider]:
-        """All that may be used: own, shared, and the default."""
+        """All providers the caller may use: own, shared and the default."""
         return self._providers.list(asker.tenant)
 
     def test(self, asker: ProviderCaller, name: str) -> Sequence[Finding]:
-        """Connect, greet, encrypt and log in; nothing is sent. Within about half a minute. `Conflict`: as many as may are being
-        tested (services.outbound_slots)."""
+        """Connect, greet, encrypt and log in; nothing is sent. Takes up to half a minute.
+
+        Raises `Conflict` if too many tests are running (services.outbound_slots)."""
         provider = self._providers.get(asker.tenant, name)
         if provider.shared and not asker.operator:
             raise Denied(f"the provider {name} is not this tenant's own: testing it needs an operator of the installation")
@@ -101,7 +102,7 @@ class ProviderService:
 
 
 def warming(providers: Sequence[Provider], now: Instant) -> Iterator[Finding]:
-    """Those that are being warmed up, and how far they are."""
+    """Findings about providers in warm-up."""
     for provider in providers:
         ramp = provider.use.warm_up
         if ramp is not None and (today := ramp.per_day(now)) is not None:
@@ -110,7 +111,7 @@ def warming(providers: Sequence[Provider], now: Instant) -> Iterator[Finding]:
 
 
 def provider_url(url: str, password: str | None) -> str:
-    """A URL and a password that came apart. `Invalid`: it has one already, or no user for it."""
+    """A URL with its password inserted. Raises `Invalid` if it has one already, or no user."""
     if password is None:
         return url
     if without_password(url)[1] is not None:

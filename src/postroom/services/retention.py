@@ -32,15 +32,14 @@ _DAY_MS = 86_400_000
 
 
 class CampaignRetention:
-    """Of all tenants."""
-
     def __init__(self, tenants: Tenants, campaigns: Campaigns, service: CampaignService) -> None:
         self._tenants = tenants
         self._campaigns = campaigns
         self._service = service
 
     def run(self, now: Instant, *, days: int, stopped: Callable[[], bool]) -> int:
-        """Delete what ended more than `days` days ago, until `stopped`; how many. Errors of the stores are raised."""
+        """Delete campaigns that ended more than `days` days ago, until `stopped`; returns how many. Errors of the stores are
+        raised."""
         before, deleted = Instant(now - days * _DAY_MS), 0
         for campaign in self._old(before):
             if stopped():
@@ -50,7 +49,7 @@ class CampaignRetention:
         return deleted
 
     def _delete(self, campaign: Campaign) -> bool:
-        """False: somebody deleted it, or went on with it, in this moment."""
+        """False if another caller deleted or resumed it meanwhile."""
         try:
             self._service.delete(campaign.ref)
         except (Conflict, NotFound):
@@ -58,7 +57,7 @@ class CampaignRetention:
         return True
 
     def _old(self, before: Instant) -> Iterator[Campaign]:
-        """What was made before; nothing younger can have ended before."""
+        """Campaigns created before that time; younger ones cannot have ended earlier."""
         for tenant in self._every_tenant():
             yield from self._campaigns.made_before(tenant, before)
 
@@ -73,14 +72,12 @@ class CampaignRetention:
 
 
 _GRACE_DAYS = 1
-"""Beyond those asked for: a call of the day may be repeated for so long."""
+"""Beyond `days`: a call may be repeated for a day."""
 _LOOK_BACK_DAYS = 400
-"""Where a tenant has no record yet."""
+"""If the tenant's record names no day."""
 
 
 class StreamRetention:
-    """Deletes old streams of single messages."""
-
     def __init__(
         self,
         tables: Tables,
@@ -101,9 +98,9 @@ class StreamRetention:
         self._workflows = workflows
 
     def expire(self, now: Instant, *, days: int) -> int:
-        """Delete every tenant's streams that ended more than `days` days ago; how many days of tenants were gone through.
+        """Delete streams that ended more than `days` days ago; returns how many tenant days were examined.
 
-        A tenant's that fail keep no other tenant's: those are deleted first, then the error is raised."""
+        A failing tenant does not stop the others; its error is raised at the end."""
         until, gone_through = day_of(now) - days - _GRACE_DAYS, 0
         failed: PostroomError | None = None
         for tenant in self._all_tenants():
@@ -127,7 +124,7 @@ class StreamRetention:
         return max(0, day - first)
 
     def _delete(self, tenant: Tenant, day: int) -> bool:
-        """False: it still owes something."""
+        """False if the stream has unsent messages."""
         ref = stream_ref(tenant, day)
         if self._streams.owes(ref):
             return False

@@ -1,7 +1,7 @@
-"""Senders as people use them: entered, verified by a TXT record in the DNS or on an operator's word, removed.
+"""Sender identities: added, verified by a DNS TXT record or trusted by an operator, removed.
 
-A sender once verified stays so, also where the record is later taken away: the DNS of others must not stop a campaign. Remove the
-sender to stop it. Asking again is harmless, and what was last found is kept.
+A verified sender stays verified if its record disappears: a foreign DNS must not stop a campaign. Remove the sender to stop it.
+Verifying again is harmless; the last result is kept.
 """
 
 from __future__ import annotations
@@ -17,16 +17,12 @@ from postroom.services.outbound_slots import OutboundSlots
 
 
 class TxtLookup(Protocol):
-    """The part of the DNS that is asked."""
-
     def txt(self, name: str) -> list[str]:
-        """Texts of a name; none where it does not exist. `Unavailable`: no answer."""
+        """TXT records of a name; empty if it does not exist. Raises `Unavailable` if there is no answer."""
         ...
 
 
 class SenderService:
-    """Adds, verifies, trusts and removes sender identities."""
-
     def __init__(self, senders: Senders, dns: TxtLookup, clock: Clock) -> None:
         self._senders = senders
         self._dns = dns
@@ -34,20 +30,21 @@ class SenderService:
         self._slots = OutboundSlots("sender")
 
     def add(self, tenant: str, text: str) -> SenderIdentity:
-        """Enter an address or a domain. Again: harmless. `Invalid`: it is neither."""
+        """Add an address or a domain. Idempotent. Raises `Invalid`."""
         return self._senders.add(tenant, sender_name(text))
 
     def get(self, tenant: str, text: str) -> SenderIdentity:
-        """`NotFound`."""
+        """Raises `NotFound`."""
         return self._senders.get(tenant, sender_name(text))
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[SenderIdentity]:
-        """By name."""
+        """Senders by name."""
         return self._senders.list(tenant, cursor=cursor, limit=limit)
 
     def verify(self, tenant: str, text: str) -> SenderIdentity:
-        """Ask the DNS now, and note what it says, or that it does not answer: that is the domain's affair, none of ours.
-        `Conflict`: too many DNS checks are running (services.outbound_slots)."""
+        """Query the DNS now and record the result, also if it does not answer.
+
+        Raises `Conflict` if too many DNS checks are running (services.outbound_slots)."""
         identity = self._senders.get(tenant, sender_name(text))
         try:
             with self._slots.slot(tenant):
@@ -60,14 +57,14 @@ class SenderService:
         return self._senders.change(identity, checked_at=now, finding=_finding(identity, texts))
 
     def trust(self, tenant: str, text: str, *, operator: str) -> SenderIdentity:
-        """Take it on the operator's word, whether it was entered before or not."""
+        """Mark it verified on an operator's word; adds it if needed."""
         identity = self._senders.add(tenant, sender_name(text))
         if identity.verified_at is not None:
             return identity
         return self._senders.change(identity, verified_at=self._clock.now(), trusted_by=operator, finding="")
 
     def remove(self, tenant: str, text: str) -> SenderIdentity:
-        """`NotFound`."""
+        """Raises `NotFound`."""
         return self._senders.remove(tenant, sender_name(text))
 
 

@@ -24,27 +24,25 @@ from postroom.platform.ports.messages import Messages
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """One campaign's status."""
-
     campaign: Campaign
     counts: Counts
     seconds: float
-    """Since it first began to send, until it ended, was paused, or about now; earlier pauses included."""
+    """Seconds since the campaign first began to send, until it ended or was paused, or until about now; earlier pauses included.
+    """
     engagement: Engagement = field(default_factory=Engagement)
-    """What recipients did; people, not machines."""
+    """Opens and clicks by people, without machines."""
     recent_per_second: float | None = None
-    """Messages past sending a second, lately; None: nobody watched."""
+    """Messages past sending per second, recently; None: not measured."""
     waiting_for: str | None = None
-    """Why it sends and nothing leaves for long, for people."""
+    """Why a sending campaign has sent nothing for long."""
 
     @property
     def done(self) -> int:
-        """Messages past sending."""
         return self.counts.total - self.counts.waiting
 
     @property
     def per_second(self) -> float:
-        """Messages past sending, a second."""
+        """Average rate since the start."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,12 +88,10 @@ _ORDER = (
 
 
 def _for_nothing(_campaign: Campaign) -> None:
-    """Where no provider has a limit a day."""
+    """Default: no provider has a daily quota."""
 
 
 class StatusService:
-    """Reads only."""
-
     def __init__(
         self,
         campaigns: Campaigns,
@@ -104,23 +100,23 @@ class StatusService:
         *,
         waiting_for: Callable[[Campaign], str | None] = _for_nothing,
     ) -> None:
-        """`waiting_for`: why nothing leaves of a campaign that sends, if there is a reason."""
+        """`waiting_for`: why a sending campaign sends nothing, or None."""
         self._campaigns = campaigns
         self._messages = messages
         self._clock = clock
         self._waiting_for = waiting_for
 
     def get(self, ref: CampaignRef) -> StatusReport:
-        """One campaign's; `NotFound`."""
+        """Raises `NotFound`."""
         return self._status(self._campaigns.get(ref))
 
     def get_unless(self, ref: CampaignRef, version: int) -> StatusReport | None:
-        """The same; None for one that has ended and whose record has that version still: counts of those hardly change."""
+        """As `get`; None if the campaign has ended and its record still has that version: its counts hardly change."""
         campaign = self._campaigns.get(ref)
         return None if campaign.version == version and campaign.status in ENDED else self._status(campaign)
 
     def list(self, tenant: str, *, limit: int = 100) -> list[StatusReport]:
-        """Newest first."""
+        """Statuses, newest first."""
         return [self._status(campaign) for campaign in self._campaigns.list(tenant, limit=limit).items]
 
     def _status(self, campaign: Campaign) -> StatusReport:
@@ -148,8 +144,8 @@ class StatusService:
 
 
 def _coarse(milliseconds: int) -> int:
-    """Right to two parts in a hundred, in steps: while nothing else changes, a status stays the same for a while, in every
-    process, and whoever waits for a change is left in peace."""
+    """Rounded to two percent, in steps: if nothing else changes, a status stays equal for a while in every process, so long polls
+    do not return needlessly."""
     step = max(256, 1 << max(0, milliseconds // 64).bit_length())
     return max(0, milliseconds) // step * step
 
@@ -160,33 +156,29 @@ _IMPORTING_MS: Final = 60 * MINUTE_MS
 
 
 class StalledCampaign(NamedTuple):
-    """One."""
-
     ref: CampaignRef
     why: str
 
 
 class StalledCampaigns:
-    """Finds campaigns that are stalled."""
-
     def __init__(
         self,
         campaigns: Campaigns,
         messages: Messages,
-        tallies: RateWindows,
+        rate_windows: RateWindows,
         *,
         waiting_for: Callable[[Campaign], str | None],
         clock: Clock,
     ) -> None:
-        """`waiting_for`: why nothing leaves of a campaign that sends, if there is a reason."""
+        """`waiting_for`: why a sending campaign sends nothing, or None."""
         self._campaigns = campaigns
         self._messages = messages
-        self._tallies = tallies
+        self._rate_windows = rate_windows
         self._waiting_for = waiting_for
         self._clock = clock
 
     def find(self) -> list[StalledCampaign]:
-        """Those that stand still now. One whose record cannot be read is among them."""
+        """Campaigns that are stalled now, including those with an unreadable record."""
         moved = set(self._moved())
         return [stuck for ref in self._campaigns.unfinished() if (stuck := self._look(ref, moved)) is not None]
 
@@ -194,7 +186,7 @@ class StalledCampaigns:
         try:
             campaign = self._campaigns.find(ref)
             why = None if campaign is None else self._why(campaign, moved, self._clock.now())
-        except NotFound:  # deleted in this moment
+        except NotFound:  # deleted meanwhile
             return None
         except PostroomError as error:
             why = str(error)
@@ -216,5 +208,5 @@ class StalledCampaigns:
     def _moved(self) -> Iterator[CampaignRef]:
         now = self._clock.now() // MINUTE_MS
         for minute in range(now - STILL_MS // MINUTE_MS, now + 1):
-            for provider in self._tallies.read(minute).values():
+            for provider in self._rate_windows.read(minute).values():
                 yield from (ref for ref, rate in provider.campaigns.items() if rate.sent or rate.hard)

@@ -1,9 +1,9 @@
-"""The suppression list as people use it: by address, and as CSV in and out.
+"""The suppression list by address, and its CSV import and export.
 
-A file for import has one address a row. With a header, its address column is found by name, and columns `reason`, `note`,
-`added_at` and `topic` are read where there are any: what `export` writes comes back as it was, the apostrophes before what a
-spreadsheet would take for a formula included (recipients_file.cells). Each row that cannot be entered is reported with its line;
-the others are entered. Importing a file again is harmless.
+An import file has one address per row. With a header, the address column is found by name, and columns `reason`, `note`,
+`added_at` and `topic` are read if present, so an export can be imported unchanged: the apostrophes that exports put before
+formulas are removed (recipients_file.cells). Rejected rows are reported by line; the others are added. Repeating an import is
+harmless.
 """
 
 from __future__ import annotations
@@ -38,25 +38,23 @@ _DELIMITERS = ",;\t"  # the first wins a draw
 
 
 class RejectedLine(NamedTuple):
-    """A row that was not entered."""
-
     line: int
     text: str
     reason: str
 
 
 class Imported(NamedTuple):
-    """What an import did."""
+    """The result of an import."""
 
     rows: int
     added: int
     already: int
     rejected: list[RejectedLine]
-    """As many as were to be kept."""
+    """The first rejected rows, at most `keep`."""
 
     @property
     def refused(self) -> int:
-        """How many were rejected, kept or not."""
+        """All rejected rows, listed or not."""
         return self.rows - self.added - self.already
 
 
@@ -69,7 +67,6 @@ class SuppressionLists:
         self._clock = clock
 
     def for_tenant(self, tenant: str) -> TenantSuppressions:
-        """One tenant's."""
         return TenantSuppressions(self._suppression, self._tenants, self._clock, tenant=tenant)
 
 
@@ -91,31 +88,31 @@ class TenantSuppressions:
         topic: str | None = None,
         until: Instant | None = None,
     ) -> bool:
-        """Enter an address, for all mail or for one topic, for good or until then; whether that changed anything. `Invalid`: it
-        is none, or then is past."""
+        """Suppress an address for all mail or one topic, until a time or for good. Returns whether that changed anything.
+
+        Raises `Invalid` for no address or a time in the past."""
         if until is not None and until <= self._clock.now():
             raise Invalid("an entry cannot end before it begins")
         entry = replace(self._entry(text, reason, note, self._secret()), topic=_topic(topic or ""), expires_at=until)
         return self._suppression.add_all(self._tenant, [entry]) == 1
 
     def remove(self, text: str, *, topic: str | None = None) -> bool:
-        """Take an address off the list, of every topic too, or of that one alone; whether it was on it. `Invalid`: it is none."""
+        """Remove an address, from all topics too, or only from `topic`. Returns whether it was listed. Raises `Invalid`."""
         return self._suppression.remove(self._tenant, self._key(text), topic=topic)
 
     def get(self, text: str, *, topic: str | None = None) -> SuppressionEntry | None:
-        """The entry of an address for all mail, or for that topic; or None. `Invalid`: it is none."""
+        """The entry of an address for all mail, or for `topic`; None if there is none. Raises `Invalid`."""
         return self._suppression.get(self._tenant, self._key(text), topic=topic)
 
     def entries_of(self, text: str) -> list[SuppressionEntry]:
-        """Every entry of an address: for all mail first. `Invalid`: it is none."""
+        """All entries of an address, the one for all mail first. Raises `Invalid`."""
         return self._suppression.entries_for(self._tenant, self._key(text))
 
     def list(self, *, cursor: str | None = None, limit: int = 100) -> ListPage[SuppressionEntry]:
-        """The list, in no order people know; `limit` 1 to 1,000."""
+        """A page, in no particular order; `limit` 1 to 1,000."""
         return self._suppression.list(self._tenant, cursor=cursor, limit=limit)
 
     def entries(self) -> Iterator[SuppressionEntry]:
-        """All of it."""
         cursor: str | None = None
         while True:
             page = self._suppression.list(self._tenant, cursor=cursor, limit=1_000)
@@ -125,7 +122,7 @@ class TenantSuppressions:
                 return
 
     def export_csv(self) -> Iterator[str]:
-        """The list as CSV text, header first, a row at a time; without those whose address nobody knows."""
+        """The list as CSV rows, header first. Entries that hold only a key are left out."""
         yield csv_line(_COLUMNS)
         for entry in filter(lambda entry: entry.address, self.entries()):
             ends = "" if entry.expires_at is None else _time(entry.expires_at)
@@ -135,11 +132,10 @@ class TenantSuppressions:
     def import_csv(
         self, file: BinaryIO, *, reason: SuppressionReason = SuppressionReason.MANUAL, keep: int = sys.maxsize
     ) -> Imported:
-        """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none. One that has ended by itself is not
-        entered, and none is rejected for it. Of the rejected `keep` are told.
+        """Import a CSV file in UTF-8. `reason` applies to rows without one. Expired entries are ignored. Lists up to `keep`
+        rejected rows.
 
-        `Invalid`: it is no CSV from some line on; the rows before it have been entered.
-        """
+        Raises `Invalid` if it is no CSV from some line on; the rows before it are added."""
         secret = self._secret()
         rows = added = refused = 0
         rejected: list[RejectedLine] = []
@@ -189,7 +185,7 @@ class TenantSuppressions:
 
 
 def _records(file: BinaryIO) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row that is not empty, with the line it ends on, by column."""
+    """Each non-empty row by column, with the line it ends on."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         head = [first := text.readline()]
@@ -214,7 +210,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _columns(first: list[str]) -> list[str]:
-    """What the columns hold, by the first row: a header, or an address in a file without one."""
+    """Column names from the first row: a header, or an address in a file without one."""
     names = [cell.strip().lower() for cell in first]
     for at, name in enumerate(names):
         if name in _ADDRESS_HEADERS:
@@ -238,7 +234,7 @@ def _instant(text: str) -> Instant:
         raise Invalid(f"{text!r} is no time as RFC 3339 has it") from error
     instant = Instant(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
     try:
-        _time(instant)  # at the ends of the calendar, rounding or a time zone leads out of it
+        _time(instant)  # near the first and last dates, rounding or a time zone leads out of the calendar
     except (OverflowError, ValueError) as error:
         raise Invalid(f"{text!r} is beyond the calendar") from error
     return instant

@@ -52,7 +52,7 @@ _TAG = re.compile(r"\{[{%]|<\w")
 
 
 def finding_of(problem: Invalid, part: str, source: TemplateSource) -> TemplateFinding:
-    """Of an error; `part` where its sentence names none."""
+    """The finding for an error; `part` is used if the message names none."""
     told = _SENTENCE.fullmatch(str(problem))
     if told is None or told["part"] not in _PARTS:
         return TemplateFinding(Severity.ERROR, _code(problem, part), part, str(problem).rstrip("."))
@@ -97,7 +97,7 @@ def _column(line: str, message: str) -> int:
 
 
 STAND_IN_URL = "https://links.example"
-"""Where unsubscribe links lead on an installation without POSTROOM_PUBLIC_URL, so that the template can be looked at."""
+"""Target of unsubscribe links in previews if POSTROOM_PUBLIC_URL is not set."""
 SOMEONE = "someone@example.com"
 MAX_INLINE = 50
 _NOBODY = encode(0, CAMPAIGN_ID_LENGTH)
@@ -105,23 +105,19 @@ _CID = re.compile(r"\bcid:([^\"'\s)>{]+)", re.IGNORECASE)
 
 
 class RenderInput(NamedTuple):
-    """What is composed."""
-
     subject: str
     html: str
     text: str | None
 
 
 class RenderedTemplate(NamedTuple):
-    """For one recipient."""
-
     subject: str
     html: str
     text: str
 
 
 class TemplateRenderer:
-    """One template, compiled. For one thread at a time."""
+    """One compiled template. Not thread-safe."""
 
     def __init__(
         self,
@@ -132,7 +128,7 @@ class TemplateRenderer:
         missing: MissingPolicy = MissingPolicy.EMPTY,
         public_url: str | None,
     ) -> None:
-        """`Invalid` as a campaign's."""
+        """Raises `Invalid` as a campaign would."""
         self.names = tuple(sorted(variables(html=parts.html, text=parts.text, subject=parts.subject)))
         content = Content(
             subject=parts.subject,
@@ -152,7 +148,7 @@ class TemplateRenderer:
         )
 
     def render(self, values: Mapping[str, str]) -> RenderedTemplate:
-        """With these values; `email` is the recipient. `RowError` where a recipient's message could not be made."""
+        """Render with these values; `email` is the recipient. Raises `RowError` if the message cannot be made."""
         row = orjson.dumps([values.get(name) for name in self.names]).decode()
         to = _mailbox(values.get("email") or SOMEONE)
         recipient = Recipient(Key(bytes(12)), 1, to, None, row, MessageStatus.PENDING, 0)
@@ -162,11 +158,11 @@ class TemplateRenderer:
 
 
 def by_name(row: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """What a row of a recipients file gives to a template that asks for `names`, found as an import finds them."""
+    """The values of a recipients file's row for the template's `names`, matched as an import does."""
     columns = tuple(row)
     found = {name: at for name in names if (at := find_column(columns, name)) is not None}
     values = {name: row[columns[at]].strip() for name, at in found.items()}
-    with suppress(Invalid):  # no column of addresses: then it is for someone
+    with suppress(Invalid):  # no address column
         values["email"] = row[columns[address_column(columns, [tuple(row.values())], None)]].strip()
     return values
 
@@ -189,14 +185,14 @@ def _pictures(html: str) -> list[tuple[Attachment, bytes]]:
 
 
 MAX_TRIED = 100
-"""Variables: those beyond are said to be required."""
+"""At most so many variables are tried; the rest count as required."""
 MAX_SECONDS = 0.5
-"""Of trying them."""
+"""Time limit of those trials."""
 Made = TypeVar("Made")
 
 
 class TemplateRefused(Invalid):
-    """The template has errors: they are in `findings`, with the warnings, as JSON values."""
+    """The template has errors. `findings` has them and the warnings, as JSON values."""
 
     def __init__(self, findings: Iterable[TemplateFinding]) -> None:
         self.found = tuple(findings)
@@ -208,7 +204,7 @@ class TemplateRefused(Invalid):
 
 @dataclass(slots=True)
 class _Work:
-    """One check."""
+    """The state of one check."""
 
     source: TemplateSource
     tenant: str
@@ -220,7 +216,7 @@ class _Work:
         return self.source.language.value
 
     def attempt(self, part: str, make: Callable[[], Made]) -> Made | None:
-        """None: it failed, and the finding says why."""
+        """The result of `make`; None if it failed, which adds a finding."""
         try:
             return make()
         except Invalid as problem:
@@ -228,7 +224,7 @@ class _Work:
             return None
 
     def compose(self, html: str, *, public_url: str | None = STAND_IN_URL) -> TemplateRenderer:
-        """As a campaign would, whose recipients must have every value."""
+        """Compile as a campaign whose recipients must have every value."""
         parts = RenderInput(self.source.subject, html, self.source.text)
         return TemplateRenderer(parts, self.tenant, composing=self.composing, missing=MissingPolicy.ERROR, public_url=public_url)
 
@@ -238,7 +234,7 @@ class _Work:
 
 
 class _Read(NamedTuple):
-    """The parts, each without an error of its own."""
+    """The parts, each valid on its own."""
 
     subject: ParsedTemplate
     body: ParsedTemplate
@@ -247,16 +243,16 @@ class _Read(NamedTuple):
 
 
 def tidy(source: TemplateSource) -> TemplateSource:
-    """Line ends as LF, control characters dropped: what is stored, and what lines and columns are counted in."""
+    """Line ends as LF, control characters dropped. The result is stored, and lines and columns refer to it."""
     text = None if source.text is None or not source.text.strip() else cleaned(source.text)
     return replace(source, body=cleaned(source.body), text=text, subject=" ".join(cleaned(source.subject).split()))
 
 
 def check(source: TemplateSource, tenant: str, *, composing: ContentCompiler, clock: Clock) -> CheckedTemplate:
-    """Of a `tidy` source. `TemplateRefused`."""
+    """Check a source that is `tidy`. Raises `TemplateRefused`."""
     work = _Work(source, tenant, composing)
     parts = _read_parts(work)
-    rendering = work.attempt(work.part, partial(work.compose, source.body))  # as written, for lines are its author's, of MJML too
+    rendering = work.attempt(work.part, partial(work.compose, source.body))  # as written: lines are the author's
     if rendering is None:
         raise TemplateRefused(work.findings)
     work.findings += review.review_subject(parts.subject)
@@ -264,7 +260,7 @@ def check(source: TemplateSource, tenant: str, *, composing: ContentCompiler, cl
     html = _inlined(work, parts.html)
     if html != source.body:
         rendering = work.attempt(work.part, partial(work.compose, html))
-    if rendering is None:  # it has grown too large: a line would be that of what was made
+    if rendering is None:  # too large after compiling: no line of the source to name
         work.findings[-1] = work.findings[-1]._replace(line=None, column=None)
         raise TemplateRefused(work.findings)
     _warn_without_public_url(work, html)
@@ -274,7 +270,7 @@ def check(source: TemplateSource, tenant: str, *, composing: ContentCompiler, cl
 
 
 def _read_parts(work: _Work) -> _Read:
-    """All of them, so that all that is wrong is told at once. `TemplateRefused`."""
+    """Compile all parts, so that all errors are reported at once. Raises `TemplateRefused`."""
     source = work.source
     subject = work.attempt("subject", partial(_read_subject, source.subject))
     if source.text is not None:
@@ -305,7 +301,7 @@ def _compiled(source: TemplateSource) -> str:
 
 
 def _inlined(work: _Work, html: str) -> str:
-    """With its styles in its elements, where that is wanted."""
+    """The HTML with styles inlined, if wanted."""
     if not work.source.inline_css:
         return html
     result = inline_css(html)
@@ -316,7 +312,7 @@ def _inlined(work: _Work, html: str) -> str:
 
 
 def _place_of(work: _Work, html: str, left: NotInlined) -> tuple[int, int] | None:
-    """Known for HTML; of MJML, only its compiled form was looked at."""
+    """Line and column in HTML; None for MJML, where only the compiled form is known."""
     if work.source.language is Language.MJML:
         return None
     return review.place(html, take_apart(cleaned(html), part=HTML_PART).source_at(left.position))
@@ -338,7 +334,7 @@ def _warn_without_public_url(work: _Work, html: str) -> None:
 def _size(rendering: TemplateRenderer, html: str) -> int:
     try:
         return len(rendering.render({name: name for name in rendering.names}).html.encode())
-    except RowError:  # a made-up value was not what the template computes with
+    except RowError:  # a stand-in value did not fit a computation
         return len(html.encode())
 
 
@@ -346,7 +342,7 @@ def _variables(rendering: TemplateRenderer, clock: Clock) -> tuple[Variable, ...
     names = rendering.names
     values = dict.fromkeys(names, "1")
     until = clock.monotonic() + MAX_SECONDS
-    if not _is_made(rendering, values):  # whatever is left out then, nothing can be told
+    if not _is_made(rendering, values):  # not renderable at all: required variables cannot be found
         return tuple(Variable(name, required=True) for name in names)
 
     def required(at: int, name: str) -> bool:
@@ -364,21 +360,18 @@ def _is_made(rendering: TemplateRenderer, values: dict[str, str]) -> bool:
 
 
 MAX_COMPARED = 2_000
-"""Lines that differ, in both together: beyond that, old and new are shown one after the other, because comparing grows with
-the square."""
+"""Differing lines compared in all. Beyond, old and new are shown one after the other: comparing takes quadratic time."""
 CONTEXT = 3
 
 
 class PartDiff(NamedTuple):
-    """One part that differs."""
-
     part: str
     """`subject`, `body` or `text`."""
     diff: str
 
 
 def compare(before: TemplateSource, after: TemplateSource, *, names: tuple[str, str]) -> tuple[PartDiff, ...]:
-    """The parts that differ; `names` are what the two are called."""
+    """The parts that differ; `names` label the two versions."""
     parts = (
         ("subject", before.subject, after.subject),
         ("body", before.body, after.body),
@@ -401,12 +394,12 @@ def _diff(old: str, new: str, names: tuple[str, str]) -> Iterator[str]:
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many lines are the same at the beginning."""
+    """The number of equal lines at the beginning."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _near(before: Sequence[str], after: Sequence[str], start: int, end: int, names: tuple[str, str]) -> Iterator[str]:
-    """Only around what differs; line numbers are those of the whole."""
+    """A unified diff of the differing lines with context; line numbers refer to the whole."""
     start, end = max(0, start - CONTEXT), max(0, end - CONTEXT)
     found = unified_diff(before[start : len(before) - end], after[start : len(after) - end], *names, n=CONTEXT, lineterm="")
     for line in found:
@@ -414,7 +407,7 @@ def _near(before: Sequence[str], after: Sequence[str], start: int, end: int, nam
 
 
 def _moved(heading: str, by: int) -> str:
-    """`@@ -1,2 +1,3 @@`, further down."""
+    """Shift the line numbers of a heading such as `@@ -1,2 +1,3 @@`."""
     words = heading.split()
     for at in (1, 2):
         first, comma, count = words[at][1:].partition(",")

@@ -48,19 +48,15 @@ from postroom.services.template_checks import (
 
 Record = TypeVar("Record")
 _PAGES = 10
-"""Read for one page of a list, at most: what is filtered out costs a read too."""
+"""Pages read for one page of a list, at most: filtered items cost a read too."""
 
 
 class TemplatePage(NamedTuple):
-    """Part of a list."""
-
     items: list[Template]
     cursor: str | None
 
 
 class VersionPage(NamedTuple):
-    """Part of a list."""
-
     items: list[TemplateVersion]
     cursor: str | None
 
@@ -73,7 +69,7 @@ class TemplateRecords:
         self._objects = objects
 
     def get(self, tenant: str, id: str) -> Template:  # noqa: A002
-        """The record; `NotFound`."""
+        """Raises `NotFound`."""
         item = self._tables.get(_key(tenant, id))
         if item is None:
             raise NotFound(f"there is no template {id}")
@@ -82,7 +78,7 @@ class TemplateRecords:
     def list(
         self, tenant: str, wanted: Callable[[Template], bool], *, cursor: str | None = None, limit: int = 100
     ) -> TemplatePage:
-        """Those that are wanted, newest first. A page may be short before the end."""
+        """Templates for which `wanted` is true, newest first. A page may be short before the end."""
         found: list[Template] = []
         for _ in range(_PAGES):
             page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit - len(found), reverse=True)
@@ -93,20 +89,21 @@ class TemplateRecords:
         return TemplatePage(found, cursor)
 
     def version(self, tenant: str, id: str, number: int) -> TemplateVersion:  # noqa: A002
-        """The record of one version; `NotFound`."""
+        """Raises `NotFound`."""
         item = self._tables.get(_version_key(tenant, id, number))
         if item is None:
             raise NotFound(f"template {id} has no version {number}")
         return _read(item, TemplateVersion)
 
     def versions(self, tenant: str, id: str, *, cursor: str | None = None, limit: int = 100) -> VersionPage:  # noqa: A002
-        """All saves, newest first."""
+        """Versions, newest first."""
         page = self._tables.query(_versions(tenant, id), cursor=cursor, limit=limit, reverse=True)
         return VersionPage([_read(item, TemplateVersion) for item in page.items], page.cursor)
 
     def put(self, tenant: str, template: Template, version: TemplateVersion | None = None) -> Template:
-        """Store the record as it follows from the `revision` it was read with (0: it is new), and its new version.
-        `Conflict`: somebody was there first; nothing was changed."""
+        """Store a changed template (`revision` 0: a new one) and its new version, if any.
+
+        Raises `Conflict` if it was changed since it was read; then nothing is stored."""
         data = msgspec.to_builtins(template)
         del data["revision"]
         writes = [Put(_key(tenant, template.id), data, template.revision or Expect.ABSENT)]
@@ -116,7 +113,7 @@ class TemplateRecords:
         return replace(template, revision=self._tables.write(writes)[0])
 
     def store(self, tenant: str, id: str, number: int, checked: CheckedTemplate) -> str:  # noqa: A002
-        """All of a version; the object's key. Again: harmless."""
+        """Store a version's content and return the object's key. Idempotent."""
         content = msgspec.json.encode(checked)
         name = hashlib.sha256(content).hexdigest()[:32]
         key = f"{tenant}/templates/{id}/{number:08}/{name}.json"
@@ -125,7 +122,7 @@ class TemplateRecords:
         return key
 
     def load(self, version: TemplateVersion) -> CheckedTemplate:
-        """What `store` stored. `Corrupt`."""
+        """The content stored by `store`. Raises `Corrupt`."""
         try:
             return msgspec.json.decode(self._objects.get(version.body_key), type=CheckedTemplate)
         except (NotFound, msgspec.MsgspecError) as error:
@@ -133,7 +130,7 @@ class TemplateRecords:
 
 
 def digest_of(source: TemplateSource) -> str:
-    """The same for the same source."""
+    """Equal for equal sources."""
     return hashlib.sha256(msgspec.json.encode(source, order="deterministic")).hexdigest()[:32]
 
 
@@ -165,24 +162,22 @@ def _read(item: Item, kind: type[Record], **more: int) -> Record:
 
 
 MAX_CACHED = 8_000_000
-"""Characters of contents kept in memory: a version never changes, so what is kept stays true."""
+"""Characters of contents kept in memory. A version never changes, so entries stay valid."""
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A template rendered for one row."""
-
     rendered: RenderedTemplate
     missing: tuple[str, ...]
-    """Required variables that the row does not have."""
+    """Required variables without a value in the row."""
     size: int
     """Bytes of the HTML."""
     checked: CheckedTemplate
 
 
 class TemplateService:
-    """Saves, reads, compares and archives templates. Every method answers `NotFound` for another tenant's id as for nobody's."""
+    """Saves, reads, compares and archives templates. Each method raises `NotFound` also for another tenant's id."""
 
     def __init__(self, tables: Tables, objects: Objects, clock: Clock, composing: ContentCompiler) -> None:
         self._records = TemplateRecords(tables, objects)
@@ -192,11 +187,12 @@ class TemplateService:
         self._lock = Lock()
 
     def new_id(self) -> str:
-        """An id nobody has; ids sort by age."""
+        """An unused id; ids sort by age."""
         return ids.campaign_id(self._clock.now(), self._clock.random(5))
 
     def create(self, tenant: str, id: str, new: NewTemplate, author: str) -> Template:  # noqa: A002
-        """Version 1 of a new template. With an id that exists: what is there. `TemplateRefused`; `Invalid` for its name."""
+        """Version 1 of a new template. If the id exists, returns that template. Raises `TemplateRefused`, or `Invalid` for the
+        name."""
         checked = self.validate(tenant, new)
         now = self._clock.now()
         template = Template(
@@ -214,11 +210,10 @@ class TemplateService:
         )
         try:
             return self._records.put(tenant, template, self._version(tenant, template, checked, new.note))
-        except Conflict:  # the first try got here, and its answer was lost
+        except Conflict:  # the first attempt succeeded, and its response was lost
             return self._records.get(tenant, id)
 
     def get(self, tenant: str, id: str) -> Template:  # noqa: A002
-        """The record."""
         return self._records.get(tenant, id)
 
     def list(
@@ -230,7 +225,8 @@ class TemplateService:
         cursor: str | None = None,
         limit: int = 100,
     ) -> TemplatePage:
-        """Newest first; `archived` None: both. `prefix` is the beginning of names, in any case. `Invalid`: no cursor."""
+        """Templates, newest first. `archived` None: both. `prefix`: the beginning of names, in any case. Raises `Invalid` for the
+        cursor."""
         prefix = prefix.casefold()
 
         def wanted(template: Template) -> bool:
@@ -247,9 +243,9 @@ class TemplateService:
         author: str,
         if_version: int | None = None,
     ) -> Template:
-        """A new version, unless nothing but the name changed. `if_version`: the `revision` it was read with.
+        """Make a new version, unless only the name changed. `if_version`: the `revision` the caller read.
 
-        `Conflict`: it is archived, or somebody else saved meanwhile. `TemplateRefused`."""
+        Raises `Conflict` if it is archived or was saved meanwhile; `TemplateRefused`."""
         template = self._open(tenant, id, if_version)
         checked = self.validate(tenant, new)
         named = replace(template, name=_name(new.name), updated_at=self._clock.now(), updated_by=author)
@@ -266,7 +262,7 @@ class TemplateService:
         return self._records.put(tenant, saved, self._version(tenant, saved, checked, new.note))
 
     def rollback(self, tenant: str, id: str, version: int, *, author: str, if_version: int | None = None) -> Template:  # noqa: A002
-        """A new version that equals an older one, and says so. `NotFound`: there is none of that number."""
+        """Make a new version equal to an older one. Raises `NotFound` for an unknown number."""
         template = self._open(tenant, id, if_version)
         old = self._records.version(tenant, id, version)
         if old.digest == self._records.version(tenant, id, template.version).digest:
@@ -285,7 +281,7 @@ class TemplateService:
         return self._records.put(tenant, saved, again)
 
     def archive(self, tenant: str, id: str, *, author: str, archived: bool = True) -> Template:  # noqa: A002
-        """Put away, or back: hidden in lists, not to be changed; whoever names it can still read it. Again: harmless."""
+        """Archive or restore. An archived template is not listed and cannot be changed, but is readable by id. Idempotent."""
         for _ in range(_TRIES):
             template = self._records.get(tenant, id)
             if template.archived is archived:
@@ -293,17 +289,17 @@ class TemplateService:
             try:
                 now = self._clock.now()
                 return self._records.put(tenant, replace(template, archived=archived, updated_at=now, updated_by=author))
-            except Conflict:  # somebody saved it since: look again
+            except Conflict:  # saved by another caller: read again
                 continue
         raise Conflict(f"template {id} is being changed by others all the time; try again")
 
     def versions(self, tenant: str, id: str, *, cursor: str | None = None, limit: int = 100) -> VersionPage:  # noqa: A002
-        """All saves, newest first."""
+        """Versions, newest first."""
         self._records.get(tenant, id)
         return self._records.versions(tenant, id, cursor=cursor, limit=limit)
 
     def version(self, tenant: str, id: str, number: int | None = None) -> tuple[TemplateVersion, CheckedTemplate]:  # noqa: A002
-        """One save and all it holds; None: the newest."""
+        """A version and its content; None: the newest."""
         found = self._records.version(tenant, id, number or self._records.get(tenant, id).version)
         return found, self._records.load(found)
 
@@ -321,12 +317,11 @@ class TemplateService:
         return content
 
     def diff(self, tenant: str, id: str, before: int, after: int) -> tuple[PartDiff, ...]:  # noqa: A002
-        """The parts that differ between two versions."""
         old, new = (self._records.load(self._records.version(tenant, id, number)) for number in (before, after))
         return compare(old.source, new.source, names=(f"version {before}", f"version {after}"))
 
     def validate(self, tenant: str, new: NewTemplate) -> CheckedTemplate:
-        """What a save would make, nothing stored. `TemplateRefused` with all that is wrong."""
+        """Check without storing. Raises `TemplateRefused` with all errors."""
         if (new.html is None) == (new.mjml is None):
             raise Invalid("give a template either html or mjml")
         return check(tidy(new.source), tenant, composing=self._composing, clock=self._clock)
@@ -338,7 +333,7 @@ class TemplateService:
         values: Mapping[str, str],
         row: Mapping[str, str] | None = None,
     ) -> Preview:
-        """With values by name, over those of a recipients file's row by column. `Invalid`: no message could be made of them."""
+        """Render with `values` by variable; they override `row` by column. Raises `Invalid` if no message can be made."""
         rendering = self._rendering(RenderInput(checked.source.subject, checked.html, checked.source.text), tenant)
         values = {**by_name(row or {}, rendering.names), **values}
         try:

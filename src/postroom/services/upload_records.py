@@ -35,8 +35,6 @@ _DUE = "#uploads-by-expiry"
 
 
 class DueUpload(NamedTuple):
-    """An entry of the list."""
-
     tenant: str
     id: str
     at: Instant
@@ -50,27 +48,27 @@ class UploadRecords:
         self._records = Collection(tables, Upload, "upload", derived=VERSION)
 
     def create(self, upload: Upload) -> Upload:
-        """Store a new record. `Conflict`: the id is taken."""
+        """Store a new record. Raises `Conflict` if the id is taken."""
         return self._put(upload, Expect.ABSENT, [_listed(upload)] if upload.due is not None else [])
 
     def get(self, tenant: str, upload: str) -> Upload:
-        """The record as it is now. `NotFound`: there is none, or somebody deleted it."""
+        """The record. Raises `NotFound` if there is none or it was deleted."""
         found = self.find(tenant, upload)
         if found is None or found.deleted:
             raise NotFound(f"there is no upload {upload[:40]!r}")
         return found
 
     def find(self, tenant: str, upload: str) -> Upload | None:
-        """The record, also of one that was deleted."""
+        """The record, even if deleted; None if there is none."""
         return self._records.find(_key(tenant, upload)) if is_upload_id(upload) else None
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[Upload]:
-        """A tenant's uploads, newest first, without the deleted ones: a page may be short."""
+        """A tenant's uploads, newest first, without deleted ones: a page may be short."""
         page = self._records.page(_partition(tenant), cursor=cursor, limit=limit, reverse=True)
         return ListPage([upload for upload in page.items if not upload.deleted], page.cursor)
 
     def change(self, upload: Upload, *, forget_at: Instant | None = None, **fields: Any) -> Upload:
-        """Replace fields of the record as it was read; the new record. `forget_at`: then the record itself is gone."""
+        """Replace fields of the record and return it. `forget_at`: when the record itself expires. Raises `Conflict`."""
         changed = replace(upload, **fields)
         moves: list[Write] = []
         if changed.due != upload.due:
@@ -79,7 +77,7 @@ class UploadRecords:
         return self._put(changed, upload.version, moves, forget_at)
 
     def due(self, now: Instant) -> Iterator[DueUpload]:
-        """What must be looked at by `now`, the longest overdue first."""
+        """Uploads due for maintenance by `now`, longest overdue first."""
         entries = (
             DueUpload(item.data["tenant"], item.data["id"], Instant(item.data["at"]))
             for item in iterate_items(self._tables, _DUE, at_once=100)
@@ -87,7 +85,7 @@ class UploadRecords:
         return takewhile(lambda entry: entry.at <= now, entries)
 
     def unlist(self, entry: DueUpload) -> None:
-        """Take an entry off the list whose record is gone, or is due at another time."""
+        """Remove a stale entry: its record is gone or due at another time."""
         self._tables.write([Delete(_due_key(entry))])
 
     def _put(self, upload: Upload, expect: Expect | int, moves: Sequence[Write], forget_at: Instant | None = None) -> Upload:
@@ -116,8 +114,6 @@ _BLOCK = 1 << 20
 
 
 class UploadArrivals:
-    """Notes uploads whose bytes have arrived."""
-
     def __init__(self, records: UploadRecords, objects: Objects, transfers: Transfers, clock: Clock, *, upload_days: int) -> None:
         self._records = records
         self._objects = objects
@@ -126,7 +122,7 @@ class UploadArrivals:
         self._kept_ms = upload_days * DAY_MS
 
     def settled(self, upload: Upload) -> Upload:
-        """The record as it is once somebody has looked whether its bytes are there."""
+        """The record, after checking whether its bytes have arrived."""
         arrived = self.seen(upload)
         if arrived is None:
             return upload
@@ -139,15 +135,15 @@ class UploadArrivals:
                 inspection=self._inspection(upload, arrived),
                 due=Instant(upload.created_at + self._kept_ms) if upload.kind is UploadKind.RECIPIENTS else None,
             )
-        except Conflict:  # somebody else did: what they noted is the same
+        except Conflict:  # another caller recorded the same
             return self._records.get(upload.tenant, upload.id)
 
     def seen(self, upload: Upload) -> ArrivedObject | None:
-        """Whether the bytes of an upload that waits are there."""
+        """The object of an upload that is waiting, or None if it has not arrived."""
         return self._transfers.arrived(upload.object_key) if upload.status is UploadStatus.WAITING else None
 
     def blocks(self, upload: Upload) -> Iterator[bytes]:
-        """The bytes of one that is ready: first the part that tells how it is laid out, then the rest, as asked for."""
+        """The bytes of a ready upload: first the part used to detect its layout, then the rest, read on demand."""
         key, version = upload.object_key, upload.object_version
         at, block = 0, self._objects.read(key, 0, HEAD_BYTES, version)
         while block:
@@ -165,8 +161,6 @@ FORGOTTEN_AFTER_MS = 30 * DAY_MS
 
 
 class UploadExpiry:
-    """Ends uploads and purges their bytes."""
-
     def __init__(self, records: UploadRecords, landings: UploadArrivals, objects: Objects, clock: Clock) -> None:
         self._records = records
         self._landings = landings
@@ -174,15 +168,15 @@ class UploadExpiry:
         self._clock = clock
 
     def expire(self, now: Instant, *, limit: int) -> int:
-        """Look at up to `limit` uploads that are due; how many there were: fewer than `limit`, then that was all.
+        """Process up to `limit` uploads that are due; returns how many. Fewer than `limit` means that was all.
 
-        One that fails keeps nobody waiting: the others are done first, then its error is raised."""
+        A failing upload does not stop the others; its error is raised at the end."""
         entries = list(islice(self._records.due(now), limit))
         failed: PostroomError | None = None
         for entry in entries:
             try:
                 self._look_at(entry, now)
-            except (Conflict, NotFound):  # somebody changed it just now: the next round sees it as it is then
+            except (Conflict, NotFound):  # changed just now: the next run sees the new version
                 continue
             except PostroomError as error:
                 failed = failed or error
@@ -191,7 +185,7 @@ class UploadExpiry:
         return len(entries)
 
     def retire(self, upload: Upload, *, deleted: bool) -> None:
-        """End it now. `Conflict`: it was changed since it was read."""
+        """Expire it now. Raises `Conflict` if it was changed since it was read."""
         gone = self._records.change(
             upload,
             status=UploadStatus.EXPIRED,
@@ -218,10 +212,10 @@ class UploadExpiry:
                 self.retire(upload, deleted=False)
 
     def _purge(self, upload: Upload) -> None:
-        """The bytes, for the first or the second time."""
+        """Purge the bytes, for the first or the second time."""
         self._objects.purge(upload.object_key)
         now = self._clock.now()
-        with suppress(Conflict):  # somebody else ends it too, and did or will do this
+        with suppress(Conflict):  # another process ends it too, and does the same
             if upload.purged:
                 self._records.change(upload, due=None, forget_at=Instant(now + FORGOTTEN_AFTER_MS))
             else:

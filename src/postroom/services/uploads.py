@@ -28,38 +28,34 @@ from postroom.services.upload_records import DAY_MS, UploadArrivals, UploadExpir
 PUT_MS = 3_600_000
 GET_MS = 600_000
 WAITING_MS = DAY_MS
-"""An upload that is announced and not brought is given up after so long, and no URL for it outlives that."""
+"""An upload that does not arrive within this time is given up; its URLs expire no later."""
 SAMPLE_ROWS = 5
 MAX_ROW = 1_000
 _TRIES = 5
 _CELL_SHOWN = 200
 UploadInUse = Callable[[str, str], bool]
-"""Whether somebody still needs the upload: tenant, id."""
+"""Whether a tenant's upload is still needed: tenant, upload id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What is going to be uploaded."""
-
     kind: UploadKind
     filename: str
     content_type: str
     size: int
     """Bytes."""
     sha256: str | None = None
-    """Hex: then no other bytes are taken."""
+    """Hex; None: not checked."""
 
 
 class Announced(NamedTuple):
-    """The record, and how to bring the bytes."""
+    """The record, and the presigned request for the bytes."""
 
     upload: Upload
     signed: PresignedRequest
 
 
 class UploadService:
-    """The uploads of all tenants."""
-
     def __init__(
         self,
         tables: Tables,
@@ -78,13 +74,13 @@ class UploadService:
         self._expiry = UploadExpiry(self._records, self._landings, objects, clock)
 
     def new_id(self) -> str:
-        """An id that nobody has used."""
+        """An unused id."""
         return ids.campaign_id(self._clock.now(), self._clock.random(5))
 
     def create(self, tenant: str, upload_id: str, what: Announcement, *, author: str) -> Announced:
-        """Announce an upload. Again with the same id: the same upload, with a fresh URL.
+        """Announce an upload. With the same id again: the same upload with a fresh URL.
 
-        `TooLarge`; `Conflict`: the id belongs to another upload, or to one from more than a day ago."""
+        Raises `TooLarge`; `Conflict` if the id belongs to another upload, or to one announced more than a day ago."""
         upload = self._new(tenant, upload_id, what, author)
         try:
             upload = self._records.create(upload)
@@ -103,16 +99,16 @@ class UploadService:
         return Announced(upload, signed)
 
     def get(self, tenant: str, upload_id: str) -> Upload:
-        """The upload as it is now; `NotFound`."""
+        """Raises `NotFound`."""
         return self._landings.settled(self._records.get(tenant, upload_id))
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[Upload]:
-        """Newest first; one that arrived and nobody asked for yet is `ready` here without an inspection."""
+        """Uploads, newest first. One that has just arrived is `ready`, without an inspection until it is read by `get`."""
         page = self._records.list(tenant, cursor=cursor, limit=limit)
         return ListPage[Upload]([self._as_seen(upload) for upload in page.items], page.cursor)
 
     def ready(self, tenant: str, upload_id: str, kind: UploadKind) -> ReadyUpload:
-        """An upload to be used as `kind`. `NotFound`; `Invalid`: another kind, not here yet or no more, or no such file."""
+        """An upload for use as `kind`. Raises `NotFound`, or `Invalid` for another kind, not ready, expired or unusable."""
         upload = self._arrived(tenant, upload_id)
         if upload.kind is not kind:
             raise Invalid(f"upload {upload.id} is of the kind {upload.kind}, not {kind}: announce it as {kind}")
@@ -129,7 +125,7 @@ class UploadService:
         )
 
     def content(self, tenant: str, upload_id: str) -> PresignedRequest:
-        """A URL to download it. `NotFound`, `Invalid` as in `ready`."""
+        """A download URL. Raises as `ready`."""
         upload = self._arrived(tenant, upload_id)
         expires_at = Instant(self._clock.now() + GET_MS)
         return self._transfers.get(
@@ -137,16 +133,16 @@ class UploadService:
         )
 
     def sample(self, upload: Upload) -> Sequence[dict[str, str]]:
-        """The first rows of a recipients file that is ready, long cells cut; fewer where it cannot be read further."""
+        """The first rows of a ready recipients file, long cells cut; fewer if it becomes unreadable."""
         rows: list[dict[str, str]] = []
         if upload.status is UploadStatus.READY and upload.inspection is not None:
             columns = len(upload.inspection.columns)
-            with suppress(Invalid):  # the inspection says why
+            with suppress(Invalid):  # the inspection names the reason
                 rows.extend(_cut(row, columns) for row in islice(self._rows(upload), SAMPLE_ROWS))
         return rows
 
     def row(self, tenant: str, upload_id: str, number: int) -> dict[str, str]:
-        """The `number`-th row (from 1, up to 1,000) of a recipients file, by column. `NotFound`, `Invalid`."""
+        """Row `number` (1 to 1,000) of a recipients file, by column. Raises `NotFound`, `Invalid`."""
         if not 1 <= number <= MAX_ROW:
             raise Invalid(f"row {number} is out of range: 1 to {MAX_ROW}")
         self.ready(tenant, upload_id, UploadKind.RECIPIENTS)
@@ -156,17 +152,17 @@ class UploadService:
         return row
 
     def delete(self, tenant: str, upload_id: str) -> None:
-        """Delete it, bytes and all. `NotFound`; `Conflict`: it is in use."""
+        """Delete the upload and its bytes. Raises `NotFound`, or `Conflict` if it is in use."""
         for _ in range(_TRIES):
             upload = self._records.get(tenant, upload_id)
             if self._in_use is not None and self._in_use(tenant, upload_id):
                 raise Conflict(f"upload {upload_id} is in use by a campaign that has not ended")
-            with suppress(Conflict):  # it just arrived, or ended
+            with suppress(Conflict):  # it has just arrived or ended
                 return self._expiry.retire(upload, deleted=True)
         raise Conflict(f"upload {upload_id} is being changed by others all the time; try again")
 
     def expire(self, now: Instant, *, limit: int = 100) -> int:
-        """Maintenance for all tenants: see services.upload_records. Call it until it returns less than `limit`."""
+        """Maintenance for all tenants (services.upload_records). Call until it returns less than `limit`."""
         return self._expiry.expire(now, limit=limit)
 
     def _new(self, tenant: str, upload_id: str, what: Announcement, author: str) -> Upload:
@@ -190,7 +186,7 @@ class UploadService:
         )
 
     def _same(self, upload: Upload) -> Upload:
-        """The record that has the id, if the same was announced."""
+        """The record with this id. Raises `Conflict` if something else was announced."""
         found = self._records.find(upload.tenant, upload.id)
         if found is None or found.deleted or _facts(found) != _facts(upload):
             raise Conflict(f"the id {upload.id} belongs to another upload")
@@ -225,13 +221,13 @@ _READING = frozenset({CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
 
 
 class UploadUsage:
-    """`services.uploads.InUse`. Attachments are copied when a campaign is made, recipients when they are imported."""
+    """An `UploadInUse`. Attachments are copied when a campaign is created, recipients when they are imported."""
 
     def __init__(self, campaigns: Campaigns) -> None:
         self._campaigns = campaigns
 
     def __call__(self, tenant: str, upload_id: str) -> bool:
-        """Looks at the campaigns that were made after the upload: both ids begin with their time."""
+        """Reads only campaigns created after the upload: both ids begin with their time."""
         cursor: str | None = None
         while True:
             page = self._campaigns.list(tenant, cursor=cursor)

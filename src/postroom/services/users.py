@@ -23,21 +23,21 @@ from postroom.platform.ports.identity import IdentityProvider, UserAccount
 
 
 class InvitedUser(NamedTuple):
-    """Somebody new, and the link by which they set their password; None: the home told them itself."""
+    """A new user, and the link to set a password; None: the account's store has sent it."""
 
     person: UserAccount
     link: str | None
 
 
 class UserService:
-    """For the operators of the installation: nobody's own role is asked."""
+    """For operators of the installation; checks no role."""
 
     def __init__(self, identity: IdentityProvider, memberships: Memberships) -> None:
         self._identity = identity
         self._memberships = memberships
 
     def add(self, email: str, *, tenant: str, role: Role, operator: bool = False) -> InvitedUser:
-        """Let a person in. `Invalid`: no address; `Conflict`: they belong to a tenant already."""
+        """Add a user. Raises `Invalid` for no address, `Conflict` if the user belongs to a tenant."""
         known = self._identity.find(email)
         if known is not None and self.membership(known.subject) is not None:
             raise Conflict(f"{known.email} is in already: `postroom user role` changes what they may do, `invite` makes a link")
@@ -46,55 +46,55 @@ class UserService:
         return InvitedUser(person, link)
 
     def invite(self, who: str) -> InvitedUser:
-        """Let somebody who is there set a password. `NotFound`."""
+        """Let an existing user set a password. Raises `NotFound`."""
         return InvitedUser(*self._identity.invite(self.person(who).email))
 
     def person(self, who: str) -> UserAccount:
-        """Whoever has the address, or that subject; `NotFound`."""
+        """The account with that address or subject. Raises `NotFound`."""
         person = self._identity.find(who)
         if person is None:
-            raise NotFound(f"there is nobody called {who!r}; `postroom user list` shows who there is")
+            raise NotFound(f"no user has the address or subject {who!r}; `postroom user list` lists the users")
         return person
 
     def membership(self, subject: str) -> Membership | None:
-        """What the person may do, or None."""
         return self._memberships.find(self._identity.issuer, subject)
 
     def remove(self, who: str) -> None:
-        """Forget a person. `NotFound`."""
+        """Remove a user. Raises `NotFound`."""
         person = self.person(who)
         self._memberships.revoke(self._identity.issuer, person.subject)
         self._identity.remove(person.subject)
 
 
 class MemberService:
-    """Of the caller's own tenant."""
+    """Members of the caller's tenant."""
 
     def __init__(self, memberships: Memberships) -> None:
         self._memberships = memberships
 
     def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> ListPage[Membership]:
-        """In no order people know; `limit` 1 to 1,000."""
+        """Members, in no particular order; `limit` 1 to 1,000."""
         return self._memberships.list(who.tenant, cursor=cursor, limit=limit)
 
     def get(self, who: Principal, id: str) -> Membership:  # noqa: A002
-        """One; `NotFound`."""
+        """Raises `NotFound`."""
         return self._memberships.get(who.tenant, id)
 
     def add(self, who: Principal, membership: Membership) -> Membership:
-        """Let somebody in; again, as the same: the record there is. `Conflict`: they belong to a tenant already; `Denied`."""
+        """Add a member. With the same membership again, returns the existing record. Raises `Conflict` for another tenant's;
+        `Denied`."""
         _check(who, role=membership.role, operator=membership.operator)
         return self._memberships.add(membership)
 
     def change(self, who: Principal, id: str, **fields: Any) -> Membership:  # noqa: A002
-        """Replace `role`, `name` or `operator`. `NotFound`; `Denied`; `Conflict`: no admin would be left."""
+        """Replace `role`, `name` or `operator`. Raises `NotFound`, `Denied`, or `Conflict` if no admin would be left."""
         known = self._touchable(who, id)
         role, operator = fields.get("role", known.role), fields.get("operator", known.operator)
         _check(who, role=role, operator=operator)
         return self._memberships.change(who.tenant, id, **fields)
 
     def remove(self, who: Principal, id: str) -> Membership:  # noqa: A002
-        """Let somebody in no longer, within seconds. `NotFound`; `Denied`; `Conflict`: no admin would be left."""
+        """Remove a member; takes effect within seconds. Raises `NotFound`, `Denied`, or `Conflict` if no admin would be left."""
         self._touchable(who, id)
         return self._memberships.remove(who.tenant, id)
 

@@ -85,7 +85,7 @@ def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secret
         """Create a callback (webhook) for events from now on. Only this response has its signing secret."""
         id = points.once("id", callbacks.new_id)  # noqa: A001
         secret = _secret(callbacks, secrets, points, purpose=f"callback-answer/{caller.tenant}/{id}")
-        endpoint = callbacks.create(caller.tenant, body.wishes(), id=id, secret=secret)
+        endpoint = callbacks.create(caller.tenant, body.settings(), id=id, secret=secret)
         audit.changed("callback", id, after=_shown(endpoint, response).model_dump())
         response.headers["Location"] = f"/v1/callbacks/{id}"
         response.headers["Cache-Control"] = _KEPT_TO_ONESELF

@@ -96,7 +96,7 @@ class NewCallback(BaseModel):
     description: _Description = ""
     batch: Flag = Field(False, description=_BATCH)
 
-    def wishes(self) -> EndpointSettings:
+    def settings(self) -> EndpointSettings:
         """For the service."""
         kinds = DEFAULT_EVENTS if self.events is None else frozenset(self.events)
         return EndpointSettings(url=self.url, kinds=kinds, description=self.description, batch=self.batch)
