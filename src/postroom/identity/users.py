@@ -11,13 +11,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
-from postroom.identity.random_tokens import digest
 from postroom.model import ids
 from postroom.platform.ports.identity import normalized_email
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
@@ -152,7 +152,7 @@ def without_second_factor(person: User) -> User:
 
 def email_digest(email: str) -> str:
     """Stands for an address in keys, whether anybody has it or not: of fixed length, whatever was typed."""
-    return digest(unicodedata.normalize("NFC", email.strip()).casefold())
+    return sha256(unicodedata.normalize("NFC", email.strip()).casefold().encode(errors="surrogatepass")).hexdigest()
 
 
 def _email_key(email: str) -> ItemKey:
