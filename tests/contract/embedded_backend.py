@@ -29,7 +29,7 @@ from postroom.platform.ports.identity import Invitation
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import app_of
 from tests.gateway.server_kit import served
-from tests.identity.home import PASSWORD, issuer_on
+from tests.identity.home import PASSWORD, provider_on
 
 
 class EmbeddedBackend:
@@ -74,10 +74,10 @@ class EmbeddedBackend:
         return MasterSecrets(KeyFile(self.root / "master.key", self.clock))
 
     def identity(self) -> UserDirectory:
-        return UserDirectory(issuer_on(self.tables(), self.clock))
+        return UserDirectory(provider_on(self.tables(), self.clock))
 
     def set_password(self, invited: Invitation) -> None:
-        issuer_on(self.tables(), self.clock).accept_invitation(str(invited.link).partition("token=")[2], PASSWORD)
+        provider_on(self.tables(), self.clock).accept_invitation(str(invited.link).partition("token=")[2], PASSWORD)
 
     def transfers(self) -> HttpTransfers:
         made: list[HttpTransfers] = []

@@ -15,7 +15,7 @@ from postroom.errors import Unauthenticated, Unavailable
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import HttpJwks
 from postroom.identity.provider import OpenIdProvider
-from postroom.identity.routes import issuer_routes
+from postroom.identity.routes import identity_routes
 from postroom.identity.tokens import AUDIENCE
 from postroom.ledger.api_keys import ApiKeyRecords
 from postroom.ledger.memberships import Memberships
@@ -45,7 +45,7 @@ def provider(tmp_path: Path) -> Iterator[OpenIdProvider]:
         def application(url: str) -> FastAPI:
             made.append(OpenIdProvider(SqliteTables(database, CLOCK), PlainSecrets(), CLOCK, url=url))
             app = FastAPI()
-            app.include_router(issuer_routes(made[0]))
+            app.include_router(identity_routes(made[0]))
             return app
 
         with served(application):

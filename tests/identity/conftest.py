@@ -10,7 +10,7 @@ import pytest
 from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import Browser, issuer_on, open_tables
+from tests.identity.home import Browser, open_tables, provider_on
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def tables(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteTables]:
 
 
 @pytest.fixture
-def issuer(tables: SqliteTables, clock: ManualClock) -> OpenIdProvider:
-    return issuer_on(tables, clock)
+def provider(tables: SqliteTables, clock: ManualClock) -> OpenIdProvider:
+    return provider_on(tables, clock)
 
 
 @pytest.fixture
-def browser(issuer: OpenIdProvider) -> Browser:
-    return Browser(issuer)
+def browser(provider: OpenIdProvider) -> Browser:
+    return Browser(provider)

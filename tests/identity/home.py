@@ -17,9 +17,9 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from postroom.identity.credentials import code_at
 from postroom.identity.provider import OpenIdProvider
-from postroom.identity.routes import issuer_routes
-from postroom.identity.second_factor import code_at
+from postroom.identity.routes import identity_routes
 from postroom.identity.signing_keys import KeyRotation
 from postroom.identity.users import User
 from postroom.platform.embedded._sqlite import open_control
@@ -43,35 +43,35 @@ def open_tables(root: Path, clock: ManualClock) -> Iterator[SqliteTables]:
         yield SqliteTables(control, clock)
 
 
-def issuer_on(tables: Tables, clock: ManualClock, *, url: str = URL, turning: KeyRotation | None = None) -> OpenIdProvider:
-    return OpenIdProvider(tables, PlainSecrets(), clock, url=url, turning=turning, hasher=CHEAP)
+def provider_on(tables: Tables, clock: ManualClock, *, url: str = URL, rotation: KeyRotation | None = None) -> OpenIdProvider:
+    return OpenIdProvider(tables, PlainSecrets(), clock, url=url, rotation=rotation, hasher=CHEAP)
 
 
-def enter(issuer: OpenIdProvider, email: str = EMAIL, password: str = PASSWORD) -> User:
+def add_user(provider: OpenIdProvider, email: str = EMAIL, password: str = PASSWORD) -> User:
     """Somebody who can sign in."""
-    return issuer.people.create(email, password=issuer.passwords.hash(password, email=email))
+    return provider.users.create(email, password=provider.passwords.hash(password, email=email))
 
 
-def enrol(issuer: OpenIdProvider, subject: str) -> str:
+def enrol(provider: OpenIdProvider, subject: str) -> str:
     """Turn the second factor on; its secret. The present half minute's code is used up by it."""
-    person = issuer.account.propose(issuer.people.get(subject))
-    secret = issuer.second_factor.proposal(person)
+    user = provider.account.propose(provider.users.get(subject))
+    secret = provider.second_factor.proposal(user)
     assert secret is not None
-    issuer.account.confirm(person, code_of(issuer, secret), password=PASSWORD, address="192.0.2.9")
+    provider.account.confirm(user, totp_code(provider, secret), password=PASSWORD, address="192.0.2.9")
     return secret
 
 
-def code_of(issuer: OpenIdProvider, secret: str) -> str:
-    return code_at(secret, issuer.clock.now())
+def totp_code(provider: OpenIdProvider, secret: str) -> str:
+    return code_at(secret, provider.clock.now())
 
 
 class Browser:
     """Keeps cookies, fills in forms, follows no redirect to elsewhere."""
 
-    def __init__(self, issuer: OpenIdProvider, address: str = "192.0.2.1") -> None:
+    def __init__(self, provider: OpenIdProvider, address: str = "192.0.2.1") -> None:
         app = FastAPI()
-        app.include_router(issuer_routes(issuer))
-        self.client = TestClient(app, base_url=issuer.url, follow_redirects=False, client=(address, 50_000))
+        app.include_router(identity_routes(provider))
+        self.client = TestClient(app, base_url=provider.url, follow_redirects=False, client=(address, 50_000))
 
     def get(self, path: str, **parameters: str) -> httpx.Response:
         return self.client.get(path, params=parameters or None)
@@ -84,10 +84,10 @@ class Browser:
         return self.post(action, **(hidden(shown, action) | fields))
 
     def authorize(self, **changed: str) -> httpx.Response:
-        return self.get("/oauth2/authorize", **asking(**changed))
+        return self.get("/oauth2/authorize", **authorization_parameters(**changed))
 
-    def sign_in(self, way: str = "/oauth2/account", email: str = EMAIL, password: str = PASSWORD) -> httpx.Response:
-        page = self.get("/oauth2/sign-in", next=way)
+    def sign_in(self, return_path: str = "/oauth2/account", email: str = EMAIL, password: str = PASSWORD) -> httpx.Response:
+        page = self.get("/oauth2/sign-in", next=return_path)
         return self.submit(page, "/oauth2/sign-in", email=email, password=password)
 
     def code(self, **changed: str) -> str:
@@ -113,7 +113,7 @@ class Browser:
         return tokens
 
 
-def asking(**changed: str) -> dict[str, str]:
+def authorization_parameters(**changed: str) -> dict[str, str]:
     """A request of the console; an empty value takes the parameter away."""
     usual = {
         "response_type": "code",
@@ -128,8 +128,8 @@ def asking(**changed: str) -> dict[str, str]:
     return {name: value for name, value in (usual | changed).items() if value}
 
 
-def way_of(**changed: str) -> str:
-    return f"/oauth2/authorize?{urlencode(asking(**changed))}"
+def return_path_to(**changed: str) -> str:
+    return f"/oauth2/authorize?{urlencode(authorization_parameters(**changed))}"
 
 
 def answered(response: httpx.Response) -> dict[str, str]:

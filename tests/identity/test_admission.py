@@ -16,7 +16,7 @@ from postroom.ledger.memberships import Memberships
 from postroom.model.access import BUILT_IN, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import EMAIL, PASSWORD, URL, enter, issuer_on
+from tests.identity.home import EMAIL, PASSWORD, URL, add_user, provider_on
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def memberships(tables: SqliteTables, clock: ManualClock) -> Memberships:
 
 
 @pytest.fixture
-def admission(issuer: OpenIdProvider, memberships: Memberships) -> AccessAdmin:
-    return AccessAdmin(issuer, memberships)
+def admission(provider: OpenIdProvider, memberships: Memberships) -> AccessAdmin:
+    return AccessAdmin(provider, memberships)
 
 
-def test_whoever_is_let_in_has_a_role_and_a_link(admission: AccessAdmin, issuer: OpenIdProvider) -> None:
+def test_whoever_is_let_in_has_a_role_and_a_link(admission: AccessAdmin, provider: OpenIdProvider) -> None:
     admitted = admission.add(EMAIL, tenant="acme", role=Role.EDITOR, operator=True)
-    member = admission.membership(admitted.person.subject)
+    member = admission.membership(admitted.user.subject)
     assert member is not None
     assert (member.issuer, member.tenant, member.role, member.name, member.operator) == (
         BUILT_IN,
@@ -41,7 +41,7 @@ def test_whoever_is_let_in_has_a_role_and_a_link(admission: AccessAdmin, issuer:
         True,
     )
     assert admitted.link is not None
-    issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
+    provider.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     with pytest.raises(Conflict, match="is in already"):
         admission.add(EMAIL, tenant="other", role=Role.ADMIN)
 
@@ -56,21 +56,21 @@ def test_letting_in_goes_on_where_a_crash_left_it(
         patch.setattr(memberships, "add", lost)
         with pytest.raises(Unavailable):
             admission.add(EMAIL, tenant="acme", role=Role.EDITOR)
-    subject = admission.person(EMAIL).subject
+    subject = admission.user(EMAIL).subject
     assert admission.membership(subject) is None
-    assert admission.add(EMAIL, tenant="acme", role=Role.EDITOR).person.subject == subject
+    assert admission.add(EMAIL, tenant="acme", role=Role.EDITOR).user.subject == subject
 
 
 def test_whoever_is_removed_has_no_rights_whatever_a_crash_leaves(
-    admission: AccessAdmin, issuer: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
+    admission: AccessAdmin, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = admission.add(EMAIL, tenant="acme", role=Role.ADMIN).person.subject
+    subject = admission.add(EMAIL, tenant="acme", role=Role.ADMIN).user.subject
 
     def lost(_: str) -> bool:
         raise Unavailable("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(issuer.people, "delete", lost)
+        patch.setattr(provider.users, "delete", lost)
         with pytest.raises(Unavailable):
             admission.remove(EMAIL)
     assert admission.membership(subject) is None
@@ -93,22 +93,22 @@ def test_a_program_comes_with_its_membership_and_goes_with_it(admission: AccessA
 
 
 def test_the_first_start_invites_an_administrator_until_somebody_has_a_password(
-    issuer: OpenIdProvider, memberships: Memberships
+    provider: OpenIdProvider, memberships: Memberships
 ) -> None:
-    links = [first_invitation(issuer, memberships) for _ in range(2)]
+    links = [first_invitation(provider, memberships) for _ in range(2)]
     assert all(link is not None and link.startswith(f"{URL}/oauth2/invitation?token=") for link in links)
-    (person,) = issuer.people.list().people
-    member = memberships.find(BUILT_IN, person.subject)
+    (user,) = provider.users.list().users
+    member = memberships.find(BUILT_IN, user.subject)
     assert member is not None
-    assert (person.email, member.role, member.operator, member.tenant) == (FIRST_ADMIN, Role.ADMIN, True, "default")
-    issuer.accept_invitation((links[1] or "").partition("token=")[2], PASSWORD)
-    assert first_invitation(issuer, memberships) is None
+    assert (user.email, member.role, member.operator, member.tenant) == (FIRST_ADMIN, Role.ADMIN, True, "default")
+    provider.accept_invitation((links[1] or "").partition("token=")[2], PASSWORD)
+    assert first_invitation(provider, memberships) is None
 
 
-def test_no_administrator_appears_where_somebody_can_sign_in(issuer: OpenIdProvider, memberships: Memberships) -> None:
-    enter(issuer)
-    assert first_invitation(issuer, memberships) is None
-    assert issuer.people.by_email(FIRST_ADMIN) is None
+def test_no_administrator_appears_where_somebody_can_sign_in(provider: OpenIdProvider, memberships: Memberships) -> None:
+    add_user(provider)
+    assert first_invitation(provider, memberships) is None
+    assert provider.users.by_email(FIRST_ADMIN) is None
 
 
 @pytest.fixture
@@ -177,6 +177,6 @@ def test_the_command_line_keeps_programs(run: CliRun) -> None:
 
 def test_a_door_that_moves_keeps_its_people(tables: SqliteTables, clock: ManualClock, memberships: Memberships) -> None:
     """Memberships name the built-in issuer, not its address."""
-    before, after = (AccessAdmin(issuer_on(tables, clock, url=url), memberships) for url in (URL, "https://mail.example"))
-    subject = before.add(EMAIL, tenant="acme", role=Role.EDITOR).person.subject
+    before, after = (AccessAdmin(provider_on(tables, clock, url=url), memberships) for url in (URL, "https://mail.example"))
+    subject = before.add(EMAIL, tenant="acme", role=Role.EDITOR).user.subject
     assert after.membership(subject) == before.membership(subject) is not None

@@ -17,13 +17,13 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import EMAIL, PASSWORD, URL, Browser, enter
+from tests.identity.home import EMAIL, PASSWORD, URL, Browser, add_user
 
 
 class Door:
     """Who calls with a token."""
 
-    def __init__(self, tables: SqliteTables, issuer: OpenIdProvider, clock: ManualClock) -> None:
+    def __init__(self, tables: SqliteTables, provider: OpenIdProvider, clock: ManualClock) -> None:
         self.memberships = Memberships(tables, clock)
         tenants = Tenants(tables, clock)
         tenants.create("acme")
@@ -31,11 +31,11 @@ class Door:
             self.memberships,
             ApiKeyRecords(tables, clock),
             tenants,
-            LocalJwks(issuer.keys.published, clock),
+            LocalJwks(provider.keys.published, clock),
             issuer=URL,
             audiences=(AUDIENCE,),
             clock=clock,
-            members_of=issuer.membership_issuer,
+            members_of=provider.membership_issuer,
         )
 
     def who(self, token: str) -> Principal:
@@ -43,33 +43,33 @@ class Door:
 
 
 @pytest.fixture
-def door(tables: SqliteTables, issuer: OpenIdProvider, clock: ManualClock) -> Door:
-    return Door(tables, issuer, clock)
+def door(tables: SqliteTables, provider: OpenIdProvider, clock: ManualClock) -> Door:
+    return Door(tables, provider, clock)
 
 
-def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: OpenIdProvider, browser: Browser) -> None:
-    admitted = AccessAdmin(issuer, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
+def test_a_person_from_the_invitation_to_a_call(door: Door, provider: OpenIdProvider, browser: Browser) -> None:
+    admitted = AccessAdmin(provider, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
     assert admitted.link is not None
-    issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
+    provider.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     who = door.who(browser.tokens()["access_token"])
     assert (who.kind, who.id, who.name, who.tenant, who.role) == (
         PrincipalKind.USER,
-        admitted.person.subject,
+        admitted.user.subject,
         EMAIL,
         "acme",
         Role.SENDER,
     )
 
 
-def test_a_program_with_its_secret(door: Door, issuer: OpenIdProvider, browser: Browser) -> None:
-    client, secret = AccessAdmin(issuer, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
+def test_a_program_with_its_secret(door: Door, provider: OpenIdProvider, browser: Browser) -> None:
+    client, secret = AccessAdmin(provider, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
     answer = browser.token(grant_type="client_credentials", client_id=client.id, client_secret=secret)
     who = door.who(answer.json()["access_token"])
     assert (who.kind, who.id, who.tenant, who.role) == (PrincipalKind.CLIENT, client.id, "acme", Role.EDITOR)
 
 
-def test_other_tokens_of_the_issuer_open_nothing(door: Door, issuer: OpenIdProvider, browser: Browser) -> None:
-    enter(issuer)
+def test_other_tokens_of_the_issuer_open_nothing(door: Door, provider: OpenIdProvider, browser: Browser) -> None:
+    add_user(provider)
     tokens = browser.tokens()
     with pytest.raises(Unauthenticated):
         door.who(tokens["id_token"])

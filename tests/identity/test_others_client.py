@@ -18,12 +18,12 @@ from joserfc.jwk import KeySet
 
 from postroom.clock import SystemClock
 from postroom.identity.provider import OpenIdProvider
-from postroom.identity.routes import issuer_routes
+from postroom.identity.routes import identity_routes
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.server_kit import served
-from tests.identity.home import CHEAP, EMAIL, PASSWORD, enter, hidden
+from tests.identity.home import CHEAP, EMAIL, PASSWORD, add_user, hidden
 
 
 class Provider:
@@ -52,7 +52,7 @@ def provider(tmp_path: Path) -> Iterator[Provider]:
             clock = SystemClock()
             made.append(OpenIdProvider(SqliteTables(control, clock), PlainSecrets(), clock, url=url, hasher=CHEAP))
             app = FastAPI()
-            app.include_router(issuer_routes(made[0]))
+            app.include_router(identity_routes(made[0]))
             return app
 
         with served(make):
@@ -71,7 +71,7 @@ def signed_in(url: str) -> str:
 
 
 def test_authlib_signs_a_person_in_refreshes_and_signs_out(provider: Provider) -> None:
-    person = enter(provider.issuer)
+    user = add_user(provider.issuer)
     with OAuth2Session(
         "cli",
         scope="openid email",
@@ -90,8 +90,8 @@ def test_authlib_signs_a_person_in_refreshes_and_signs_out(provider: Provider) -
         )
         claims = provider.claims(token["id_token"])
         assert claims["iss"] == provider.url == provider.metadata["issuer"] == parse_qs(urlsplit(answer).query)["iss"][0]
-        assert (claims["aud"], claims["sub"], claims["nonce"], claims["email"]) == ("cli", person.subject, nonce, EMAIL)
-        assert session.get(provider.metadata["userinfo_endpoint"]).json() == {"sub": person.subject, "email": EMAIL}
+        assert (claims["aud"], claims["sub"], claims["nonce"], claims["email"]) == ("cli", user.subject, nonce, EMAIL)
+        assert session.get(provider.metadata["userinfo_endpoint"]).json() == {"sub": user.subject, "email": EMAIL}
         renewed = session.refresh_token(provider.metadata["token_endpoint"], refresh_token=token["refresh_token"])
         assert renewed["refresh_token"] != token["refresh_token"]
         session.revoke_token(provider.metadata["revocation_endpoint"], token=renewed["refresh_token"])

@@ -10,46 +10,46 @@ import pytest
 from argon2 import PasswordHasher
 
 from postroom.errors import Conflict, Invalid, NotFound, Unauthenticated
-from postroom.identity.login_throttle import ADDRESS, PASSWORD, SECOND, Counted, Limit, TooManyAttempts, address_name
-from postroom.identity.passwords import check_rules
+from postroom.identity.credentials import check_rules
+from postroom.identity.login_throttle import ADDRESS, PASSWORD, SECOND, ThrottleKey, ThrottleLimit, TooManyAttempts, address_name
 from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
-from tests.identity.home import EMAIL, enter, issuer_on, open_tables
+from tests.identity.home import EMAIL, add_user, open_tables, provider_on
 from tests.identity.home import PASSWORD as RIGHT
 
 
-def test_an_address_belongs_to_one_person(issuer: OpenIdProvider) -> None:
-    person = issuer.people.create(" Ada@Example.org")
+def test_an_address_belongs_to_one_person(provider: OpenIdProvider) -> None:
+    user = provider.users.create(" Ada@Example.org")
     with pytest.raises(Conflict, match="already"):
-        issuer.people.create("ada@example.ORG")
-    assert issuer.people.by_email("ADA@example.org") == person
-    assert issuer.people.list().people == [person]
+        provider.users.create("ada@example.ORG")
+    assert provider.users.by_email("ADA@example.org") == user
+    assert provider.users.list().users == [user]
 
 
 @pytest.mark.parametrize(
     "text", ["", "ada", "@example.org", "ada@", "a da@example.org", "a\x00@b.example", "a" * 250 + "@b.example"]
 )
-def test_what_is_no_address_is_refused_and_is_nobody(issuer: OpenIdProvider, text: str) -> None:
+def test_what_is_no_address_is_refused_and_is_nobody(provider: OpenIdProvider, text: str) -> None:
     with pytest.raises(Invalid):
-        issuer.people.create(text)
-    assert issuer.people.by_email(text) is None
+        provider.users.create(text)
+    assert provider.users.by_email(text) is None
 
 
-def test_whoever_is_removed_is_gone_and_the_address_free_for_somebody_else(issuer: OpenIdProvider) -> None:
-    person = enter(issuer)
-    assert issuer.people.delete(person.subject)
-    assert not issuer.people.delete(person.subject)
-    assert issuer.people.by_email(EMAIL) is None
-    assert issuer.people.create(EMAIL).subject != person.subject
+def test_whoever_is_removed_is_gone_and_the_address_free_for_somebody_else(provider: OpenIdProvider) -> None:
+    user = add_user(provider)
+    assert provider.users.delete(user.subject)
+    assert not provider.users.delete(user.subject)
+    assert provider.users.by_email(EMAIL) is None
+    assert provider.users.create(EMAIL).subject != user.subject
 
 
-def test_nothing_secret_shows(issuer: OpenIdProvider) -> None:
-    person = enter(issuer)
-    assert person.password is not None
-    assert "argon2id" in person.password
-    assert "argon2" not in repr(person)
+def test_nothing_secret_shows(provider: OpenIdProvider) -> None:
+    user = add_user(provider)
+    assert user.password is not None
+    assert "argon2id" in user.password
+    assert "argon2" not in repr(user)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_other_passwords_need_no_rules_of_composition(password: str) -> None:
     check_rules(password, "al@example.org")
 
 
-def test_one_password_typed_on_different_keyboards(issuer: OpenIdProvider) -> None:
-    person = enter(issuer, password="café crème brûlée")
-    assert issuer.passwords.matches(person, "cafe\u0301 cre\u0300me bru\u0302le\u0301e")
-    assert not issuer.passwords.matches(person, "cafe creme brulee")
-    assert not issuer.passwords.matches(person, "\udcff" * 20)
-    assert not issuer.passwords.matches(person, "x" * 1_000_000)
+def test_one_password_typed_on_different_keyboards(provider: OpenIdProvider) -> None:
+    user = add_user(provider, password="café crème brûlée")
+    assert provider.passwords.matches(user, "cafe\u0301 cre\u0300me bru\u0302le\u0301e")
+    assert not provider.passwords.matches(user, "cafe creme brulee")
+    assert not provider.passwords.matches(user, "\udcff" * 20)
+    assert not provider.passwords.matches(user, "x" * 1_000_000)
 
 
 def test_a_hash_of_other_costs_is_replaced_at_the_next_sign_in(tables: SqliteTables, clock: ManualClock) -> None:
-    person = enter(issuer_on(tables, clock))
+    user = add_user(provider_on(tables, clock))
     costly = OpenIdProvider(
         tables,
         PlainSecrets(),
@@ -111,13 +111,13 @@ def test_a_hash_of_other_costs_is_replaced_at_the_next_sign_in(tables: SqliteTab
         hasher=PasswordHasher(time_cost=2, memory_cost=16, parallelism=1),
     )
     costly.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.1")
-    kept = costly.people.get(person.subject)
+    kept = costly.users.get(user.subject)
     assert kept.password is not None
     assert "m=16,t=2" in kept.password
 
 
 @pytest.mark.parametrize(("limit", "pauses"), [(PASSWORD, [30, 60, 120, 240, 480, 900, 900]), (SECOND, [60, 120, 240, 480, 960])])
-def test_the_pause_doubles_up_to_its_most(limit: Limit, pauses: list[int]) -> None:
+def test_the_pause_doubles_up_to_its_most(limit: ThrottleLimit, pauses: list[int]) -> None:
     found = [limit.pause_ms(5 + count) // 1_000 for count in range(len(pauses) + 1)]
     assert found == [0, *pauses]
 
@@ -125,13 +125,13 @@ def test_the_pause_doubles_up_to_its_most(limit: Limit, pauses: list[int]) -> No
 def test_tries_at_the_same_moment_are_all_counted(tmp_path: Path) -> None:
     """Forty guesses at once get no further than forty in a row."""
     clock = ManualClock()
-    who = [Counted("person/x", PASSWORD)]
+    who = [ThrottleKey("person/x", PASSWORD)]
     with ExitStack() as stack:
-        issuers = [issuer_on(stack.enter_context(open_tables(tmp_path, clock)), clock) for _ in range(8)]
+        issuers = [provider_on(stack.enter_context(open_tables(tmp_path, clock)), clock) for _ in range(8)]
 
         def attempt(number: int) -> bool:
             try:
-                issuers[number % 8].tries.begin(who)
+                issuers[number % 8].throttle.begin(who)
             except TooManyAttempts:
                 return False
             return True
@@ -141,29 +141,29 @@ def test_tries_at_the_same_moment_are_all_counted(tmp_path: Path) -> None:
     assert 1 <= looked_at <= 6
 
 
-def test_tries_are_forgotten_after_a_day(issuer: OpenIdProvider, clock: ManualClock) -> None:
-    who = [Counted("person/x", PASSWORD)]
+def test_tries_are_forgotten_after_a_day(provider: OpenIdProvider, clock: ManualClock) -> None:
+    who = [ThrottleKey("person/x", PASSWORD)]
     for _ in range(6):
-        issuer.tries.begin(who)
+        provider.throttle.begin(who)
     with pytest.raises(TooManyAttempts) as caught:
-        issuer.tries.begin(who)
+        provider.throttle.begin(who)
     assert caught.value.wait_s == 30
     clock.advance(86_401)
     for _ in range(6):
-        issuer.tries.begin(who)
+        provider.throttle.begin(who)
 
 
-def test_a_right_try_does_not_forgive_an_address_its_wrong_ones(issuer: OpenIdProvider) -> None:
+def test_a_right_try_does_not_forgive_an_address_its_wrong_ones(provider: OpenIdProvider) -> None:
     """Else whoever has one account could guess at all others for ever."""
-    shared, own = Counted("address/x", ADDRESS), Counted("person/x", PASSWORD)
+    shared, own = ThrottleKey("address/x", ADDRESS), ThrottleKey("person/x", PASSWORD)
     for _ in range(10):
-        issuer.tries.begin([Counted("person/victim", ADDRESS), shared])
-        issuer.tries.begin([own, shared])
-        issuer.tries.passed(own, shared)
-        issuer.tries.begin([Counted("person/other", ADDRESS), shared])
-    issuer.tries.begin([own, shared])
+        provider.throttle.begin([ThrottleKey("person/victim", ADDRESS), shared])
+        provider.throttle.begin([own, shared])
+        provider.throttle.passed(own, shared)
+        provider.throttle.begin([ThrottleKey("person/other", ADDRESS), shared])
+    provider.throttle.begin([own, shared])
     with pytest.raises(TooManyAttempts):
-        issuer.tries.begin([own, shared])
+        provider.throttle.begin([own, shared])
 
 
 @pytest.mark.parametrize(
@@ -182,29 +182,29 @@ def test_whoever_has_one_address_of_ipv6_has_its_network(address: str, name: str
     assert address_name(address) == name
 
 
-def test_an_invitation_sets_a_password_once(issuer: OpenIdProvider, clock: ManualClock) -> None:
-    person = issuer.people.create(EMAIL)
-    first, second = (issuer.invitations.invite(person).partition("token=")[2] for _ in range(2))
+def test_an_invitation_sets_a_password_once(provider: OpenIdProvider, clock: ManualClock) -> None:
+    user = provider.users.create(EMAIL)
+    first, second = (provider.invitations.invite(user).partition("token=")[2] for _ in range(2))
     with pytest.raises(Invalid):
-        issuer.accept_invitation(first, "too short")
-    issuer.accept_invitation(first, RIGHT)
-    issuer.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.1")
+        provider.accept_invitation(first, "too short")
+    provider.accept_invitation(first, RIGHT)
+    provider.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.1")
     for token in (first, second, "", "nothing"):
         with pytest.raises(NotFound):
-            issuer.accept_invitation(token, "another good password")
-    third = issuer.invitations.invite(issuer.people.get(person.subject)).partition("token=")[2]
+            provider.accept_invitation(token, "another good password")
+    third = provider.invitations.invite(provider.users.get(user.subject)).partition("token=")[2]
     clock.advance(86_401)
     with pytest.raises(NotFound, match="too old"):
-        issuer.invitations.find(third)
+        provider.invitations.find(third)
 
 
-def test_a_new_password_by_invitation_ends_a_lock_out(issuer: OpenIdProvider) -> None:
-    person = enter(issuer)
+def test_a_new_password_by_invitation_ends_a_lock_out(provider: OpenIdProvider) -> None:
+    user = add_user(provider)
     for _ in range(6):
         with pytest.raises(Unauthenticated):
-            issuer.sign_in.with_password(EMAIL, "a wrong password", address="192.0.2.1")
+            provider.sign_in.with_password(EMAIL, "a wrong password", address="192.0.2.1")
     with pytest.raises(TooManyAttempts):
-        issuer.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.77")
-    token = issuer.invitations.invite(person).partition("token=")[2]
-    issuer.accept_invitation(token, "nine loud badgers")
-    issuer.sign_in.with_password(EMAIL, "nine loud badgers", address="192.0.2.77")
+        provider.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.77")
+    token = provider.invitations.invite(user).partition("token=")[2]
+    provider.accept_invitation(token, "nine loud badgers")
+    provider.sign_in.with_password(EMAIL, "nine loud badgers", address="192.0.2.77")

@@ -24,11 +24,11 @@ from tests.identity.home import (
     EMAIL,
     URL,
     Browser,
+    add_user,
     answered,
-    asking,
-    enter,
-    issuer_on,
+    authorization_parameters,
     open_tables,
+    provider_on,
 )
 
 
@@ -39,30 +39,30 @@ def parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.fixture
-def person(issuer: OpenIdProvider) -> str:
-    return enter(issuer).subject
+def user(provider: OpenIdProvider) -> str:
+    return add_user(provider).subject
 
 
-@pytest.mark.usefixtures("person")
-def test_an_access_token_is_what_the_door_expects(browser: Browser, person: str, clock: ManualClock) -> None:
+@pytest.mark.usefixtures("user")
+def test_an_access_token_is_what_the_door_expects(browser: Browser, user: str, clock: ManualClock) -> None:
     """RFC 9068."""
     header, claims = parts(browser.tokens()["access_token"])
     assert (header["alg"], header["typ"]) == ("ES256", "at+jwt")
-    assert (claims["iss"], claims["sub"], claims["aud"], claims["client_id"]) == (URL, person, "postroom", "console")
+    assert (claims["iss"], claims["sub"], claims["aud"], claims["client_id"]) == (URL, user, "postroom", "console")
     assert claims["exp"] - claims["iat"] == 600
     assert claims["iat"] == clock.now() // 1_000
     assert claims["scope"] == "openid email"
     assert claims["jti"]
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_an_id_token_carries_the_nonce_and_how_somebody_signed_in(browser: Browser) -> None:
     header, claims = parts(browser.tokens()["id_token"])
     assert header["typ"] == "JWT"
     assert (claims["aud"], claims["nonce"], claims["amr"], claims["email"]) == ("console", "n-1", ["pwd"], EMAIL)
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_a_wrong_verifier_gets_nothing_and_uses_the_code_up(browser: Browser) -> None:
     browser.sign_in()
     code = browser.code()
@@ -70,7 +70,7 @@ def test_a_wrong_verifier_gets_nothing_and_uses_the_code_up(browser: Browser) ->
     assert browser.redeem(code).json()["error"] == "invalid_grant"
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 @pytest.mark.parametrize(
     "changed",
     [{"redirect_uri": f"{URL}/"}, {"client_id": "cli"}, {"code_verifier": "short"}, {"code_verifier": ""}, {"redirect_uri": ""}],
@@ -82,7 +82,7 @@ def test_a_code_is_only_for_the_request_it_came_from(browser: Browser, changed: 
     assert answer.json()["error"] in {"invalid_grant", "invalid_request"}
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_a_code_is_good_for_a_minute(browser: Browser, clock: ManualClock) -> None:
     browser.sign_in()
     code = browser.code()
@@ -90,7 +90,7 @@ def test_a_code_is_good_for_a_minute(browser: Browser, clock: ManualClock) -> No
     assert browser.redeem(code).json()["error"] == "invalid_grant"
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_a_code_that_comes_again_ends_what_it_gave(browser: Browser) -> None:
     browser.sign_in()
     code = browser.code()
@@ -99,16 +99,16 @@ def test_a_code_that_comes_again_ends_what_it_gave(browser: Browser) -> None:
     assert browser.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
 
 
-@pytest.mark.usefixtures("person")
-def test_a_refresh_token_is_exchanged_for_the_next(browser: Browser, person: str) -> None:
+@pytest.mark.usefixtures("user")
+def test_a_refresh_token_is_exchanged_for_the_next(browser: Browser, user: str) -> None:
     first = browser.tokens()
     second = browser.refresh(first["refresh_token"]).json()
     third = browser.refresh(second["refresh_token"]).json()
     assert len({first["refresh_token"], second["refresh_token"], third["refresh_token"]}) == 3
-    assert parts(third["access_token"])[1]["sub"] == person
+    assert parts(third["access_token"])[1]["sub"] == user
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_an_old_refresh_token_ends_the_whole_family(browser: Browser) -> None:
     first = browser.tokens()
     second = browser.refresh(first["refresh_token"]).json()
@@ -116,7 +116,7 @@ def test_an_old_refresh_token_ends_the_whole_family(browser: Browser) -> None:
     assert browser.refresh(second["refresh_token"]).json()["error"] == "invalid_grant"
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_a_family_is_not_ended_by_somebody_who_knows_none_of_its_tokens(browser: Browser) -> None:
     token = browser.tokens()["refresh_token"]
     assert browser.refresh("A" * len(token)).json()["error"] == "invalid_grant"
@@ -129,17 +129,19 @@ def test_of_two_at_the_same_moment_one_wins_and_nothing_stays_usable(tmp_path: P
     """Eight clients with connections of their own present the same code, or the same refresh token."""
     clock = ManualClock()
     with ExitStack() as stack:
-        issuers = [issuer_on(stack.enter_context(open_tables(tmp_path, clock)), clock) for _ in range(8)]
+        issuers = [provider_on(stack.enter_context(open_tables(tmp_path, clock)), clock) for _ in range(8)]
         browser = Browser(issuers[0])
-        enter(issuers[0])
+        add_user(issuers[0])
         browser.sign_in()
         given = browser.code() if kind == "code" else browser.tokens()["refresh_token"]
 
-        def present(issuer: OpenIdProvider) -> str | None:
+        def present(provider: OpenIdProvider) -> str | None:
             try:
                 if kind == "code":
-                    return issuer.grants.redeem(given, client="console", redirect_uri=CALLBACK, challenge=CHALLENGE).refresh_token
-                return issuer.grants.refresh(given, client="console").refresh_token
+                    return provider.grants.redeem(
+                        given, client="console", redirect_uri=CALLBACK, challenge=CHALLENGE
+                    ).refresh_token
+                return provider.grants.refresh(given, client="console").refresh_token
             except OAuthError:
                 return None
 
@@ -150,15 +152,15 @@ def test_of_two_at_the_same_moment_one_wins_and_nothing_stays_usable(tmp_path: P
             issuers[0].grants.refresh(won[0], client="console")
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_crash_while_a_code_is_redeemed_leaves_nothing_that_works_twice(
-    issuer: OpenIdProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch, *, applied: bool
+    provider: OpenIdProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch, *, applied: bool
 ) -> None:
     """The store's answer is lost: whether the write was made or not, at most one redemption gives tokens that last."""
     browser.sign_in()
     code = browser.code()
-    tables = issuer.grants._tables
+    tables = provider.grants._tables
     write = tables.write
 
     def losing(writes: Any) -> Any:
@@ -180,16 +182,16 @@ def test_a_crash_while_a_code_is_redeemed_leaves_nothing_that_works_twice(
 
 
 @pytest.mark.parametrize("how", ["sign_out", "disable", "delete"])
-def test_what_was_signed_in_ends_with_the_person(issuer: OpenIdProvider, browser: Browser, person: str, how: str) -> None:
+def test_what_was_signed_in_ends_with_the_person(provider: OpenIdProvider, browser: Browser, user: str, how: str) -> None:
     tokens = browser.tokens()
     waiting = browser.code()
-    getattr(issuer.people, how)(person)
+    getattr(provider.users, how)(user)
     assert browser.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
     assert browser.redeem(waiting).json()["error"] == "invalid_grant"
     assert "/oauth2/sign-in" in browser.authorize().headers["location"]
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_revoking_any_token_of_a_family_ends_it_and_an_unknown_one_is_no_error(browser: Browser) -> None:
     """RFC 7009 §2.2."""
     first = browser.tokens()
@@ -206,15 +208,15 @@ def test_revoking_any_token_of_a_family_ends_it_and_an_unknown_one_is_no_error(b
     assert browser.refresh(third.json()["refresh_token"]).json()["error"] == "invalid_grant"
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_more_scope_than_was_granted_is_refused(browser: Browser) -> None:
     token = browser.tokens()["refresh_token"]
     answer = browser.token(grant_type="refresh_token", refresh_token=token, scope="openid email profile")
     assert answer.json()["error"] == "invalid_scope"
 
 
-def test_a_program_must_prove_itself(issuer: OpenIdProvider, browser: Browser) -> None:
-    client, secret = issuer.clients.create("acme", name="import")
+def test_a_program_must_prove_itself(provider: OpenIdProvider, browser: Browser) -> None:
+    client, secret = provider.clients.create("acme", name="import")
     asked = {"grant_type": "client_credentials", "client_id": client.id}
     assert browser.token(**asked, client_secret=secret).status_code == 200
     for wrong in ({"client_secret": secret[:-1] + "_"}, {}, {"client_id": "acme.2222222222222222", "client_secret": secret}):
@@ -223,7 +225,7 @@ def test_a_program_must_prove_itself(issuer: OpenIdProvider, browser: Browser) -
     basic = browser.client.post("/oauth2/token", data={"grant_type": "client_credentials"}, auth=(client.id, "wrong"))
     assert basic.headers["www-authenticate"].startswith("Basic")
     assert browser.token(grant_type="client_credentials").json()["error"] == "unauthorized_client"
-    issuer.clients.revoke(client.id)
+    provider.clients.revoke(client.id)
     assert browser.token(**asked, client_secret=secret).json()["error"] == "invalid_client"
 
 
@@ -249,11 +251,11 @@ def test_errors_have_the_shape_of_the_standard(browser: Browser, body: bytes, ki
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_wrong_algorithm_or_key_is_no_token_of_ours(issuer: OpenIdProvider, browser: Browser, person: str) -> None:
+def test_the_wrong_algorithm_or_key_is_no_token_of_ours(provider: OpenIdProvider, browser: Browser, user: str) -> None:
     """No algorithm, the public key as an HMAC secret, a foreign key under our key's id, another kind of token."""
     good = browser.tokens()
     header, claims = parts(good["access_token"])
-    stored = issuer.keys.published()["keys"][0]
+    stored = provider.keys.published()["keys"][0]
     public = ECKey.import_key({name: stored[name] for name in ("kty", "crv", "x", "y")})
 
     def coded(value: object) -> str:
@@ -272,10 +274,10 @@ def test_the_wrong_algorithm_or_key_is_no_token_of_ours(issuer: OpenIdProvider, 
         assert refused.status_code == 401, token
         assert "invalid_token" in refused.headers["www-authenticate"] or not token
     known = browser.client.get("/oauth2/userinfo", headers={"Authorization": f"Bearer {good['access_token']}"})
-    assert known.json() == {"sub": person, "email": EMAIL}
+    assert known.json() == {"sub": user, "email": EMAIL}
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_an_access_token_runs_out(browser: Browser, clock: ManualClock) -> None:
     authorization = {"Authorization": f"Bearer {browser.tokens()['access_token']}"}
     clock.advance(599)
@@ -284,7 +286,7 @@ def test_an_access_token_runs_out(browser: Browser, clock: ManualClock) -> None:
     assert browser.client.get("/oauth2/userinfo", headers=authorization).status_code == 401
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 @pytest.mark.parametrize(
     "uri",
     [
@@ -308,7 +310,7 @@ def test_nothing_is_sent_to_an_address_that_is_not_registered(browser: Browser, 
     assert "evil" not in refused.text
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 @pytest.mark.parametrize(
     ("uri", "allowed"),
     [
@@ -335,7 +337,7 @@ def test_the_command_line_may_choose_its_port_and_nothing_else(browser: Browser,
     assert not allowed or answer.headers["location"].startswith(uri + "?code=")
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 @pytest.mark.parametrize(
     ("changed", "error"),
     [
@@ -363,15 +365,17 @@ def test_other_errors_go_to_the_client(browser: Browser, changed: dict[str, str]
     assert "code" not in answer
 
 
-def test_an_unknown_client_or_a_program_is_told_nothing_by_redirect(issuer: OpenIdProvider, browser: Browser) -> None:
-    client, _ = issuer.clients.create("acme", name="import")
+def test_an_unknown_client_or_a_program_is_told_nothing_by_redirect(provider: OpenIdProvider, browser: Browser) -> None:
+    client, _ = provider.clients.create("acme", name="import")
     for name in ("nobody", client.id, ""):
         assert browser.authorize(client_id=name).status_code == 400
-    twice = browser.client.get("/oauth2/authorize", params=[*asking().items(), ("redirect_uri", "https://evil.example")])
+    twice = browser.client.get(
+        "/oauth2/authorize", params=[*authorization_parameters().items(), ("redirect_uri", "https://evil.example")]
+    )
     assert twice.status_code == 400
 
 
-@pytest.mark.usefixtures("person")
+@pytest.mark.usefixtures("user")
 def test_a_client_can_ask_for_a_new_sign_in_and_gets_it_once(browser: Browser, clock: ManualClock) -> None:
     browser.sign_in()
     clock.advance(100)
@@ -379,13 +383,13 @@ def test_a_client_can_ask_for_a_new_sign_in_and_gets_it_once(browser: Browser, c
         assert "/oauth2/sign-in" in browser.authorize(**asked).headers["location"]
     assert answered(browser.authorize(max_age="200"))["code"]
     assert answered(browser.authorize(max_age="50", prompt="none"))["error"] == "login_required"
-    way = browser.client.get(browser.authorize(prompt="login").headers["location"])
-    assert way.status_code == 200
-    assert "prompt" not in way.text.partition("next")[2]
+    return_path = browser.client.get(browser.authorize(prompt="login").headers["location"])
+    assert return_path.status_code == 200
+    assert "prompt" not in return_path.text.partition("next")[2]
 
 
 def test_a_request_by_form_is_the_same_request(browser: Browser) -> None:
-    answer = browser.post("/oauth2/authorize", **asking())
+    answer = browser.post("/oauth2/authorize", **authorization_parameters())
     assert answer.headers["location"].startswith("/oauth2/authorize?response_type=code")
 
 

@@ -112,13 +112,13 @@ def on_one_machine(postroom: Container) -> Routers:
     """What AWS has services of its own for: S3 takes the bytes of uploads, Cognito signs people in, SQS brings SES's notices."""
     from postroom.gateway.routes.hooks import hooks_routes
     from postroom.gateway.routes.uploads import transfers_routes
-    from postroom.identity.routes import issuer_routes
+    from postroom.identity.routes import identity_routes
 
     yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
     if postroom.settings.ses_topics:
         yield hooks_routes(postroom.ses_webhook.receive)
     if postroom.issuer is not None:
-        yield issuer_routes(postroom.issuer)
+        yield identity_routes(postroom.issuer)
 
 
 SERVICES: Final[Mapping[str, Callable[[Container], Routers]]] = {

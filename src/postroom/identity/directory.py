@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from postroom.errors import Conflict, NotFound
-from postroom.identity.oauth import OAuthClient, Registered
+from postroom.identity.oauth import OAuthClient, RegisteredClient
 from postroom.identity.provider import OpenIdProvider
 from postroom.identity.users import User
 from postroom.ledger.memberships import Memberships
@@ -28,32 +28,32 @@ class UserDirectory:
     """See ports.identity."""
 
     def __init__(self, issuer: OpenIdProvider) -> None:
-        self._issuer = issuer
-        self._people = issuer.people
+        self._provider = issuer
+        self._users = issuer.users
 
     @property
     def issuer(self) -> str:
-        return self._issuer.membership_issuer
+        return self._provider.membership_issuer
 
     def invite(self, email: str) -> Invitation:
-        person = self._people.by_email(email) or self._people.create(email)
-        return Invitation(_account(person), self._issuer.invitations.invite(person))
+        user = self._users.by_email(email) or self._users.create(email)
+        return Invitation(_account(user), self._provider.invitations.invite(user))
 
     def find(self, who: str) -> UserAccount | None:
-        person = self._people.by_email(who) or (self._people.find(who) if _SUBJECT.fullmatch(who) else None)
-        return None if person is None else _account(person)
+        user = self._users.by_email(who) or (self._users.find(who) if _SUBJECT.fullmatch(who) else None)
+        return None if user is None else _account(user)
 
     def disable(self, subject: str) -> None:
-        self._people.disable(_checked(subject))
+        self._users.disable(_checked(subject))
 
     def enable(self, subject: str) -> None:
-        self._people.enable(_checked(subject))
+        self._users.enable(_checked(subject))
 
     def reset_second_factor(self, subject: str) -> None:
-        self._people.reset_second_factor(_checked(subject))
+        self._users.reset_second_factor(_checked(subject))
 
     def remove(self, subject: str) -> bool:
-        return bool(_SUBJECT.fullmatch(subject)) and self._people.delete(subject)
+        return bool(_SUBJECT.fullmatch(subject)) and self._users.delete(subject)
 
 
 def _checked(subject: str) -> str:
@@ -63,14 +63,14 @@ def _checked(subject: str) -> str:
     return subject
 
 
-def _account(person: User) -> UserAccount:
-    return UserAccount(person.subject, person.email, _state(person), second_factor=person.second is not None)
+def _account(user: User) -> UserAccount:
+    return UserAccount(user.subject, user.email, _state(user), second_factor=user.second is not None)
 
 
-def _state(person: User) -> AccountStatus:
-    if person.disabled:
+def _state(user: User) -> AccountStatus:
+    if user.disabled:
         return AccountStatus.DISABLED
-    return AccountStatus.INVITED if person.password is None else AccountStatus.ACTIVE
+    return AccountStatus.INVITED if user.password is None else AccountStatus.ACTIVE
 
 
 class AccessAdmin(users.UserService):
@@ -78,12 +78,12 @@ class AccessAdmin(users.UserService):
 
     def __init__(self, issuer: OpenIdProvider, memberships: Memberships) -> None:
         super().__init__(UserDirectory(issuer), memberships)
-        self._issuer = issuer
+        self._provider = issuer
 
-    def add_client(self, name: str, *, tenant: str, role: Role) -> Registered:
+    def add_client(self, name: str, *, tenant: str, role: Role) -> RegisteredClient:
         """Let a program in; its secret is shown this once. `Invalid`: no usable name."""
-        registered = self._issuer.clients.create(tenant, name=name)
-        issuer, client = self._issuer.membership_issuer, registered.client
+        registered = self._provider.clients.create(tenant, name=name)
+        issuer, client = self._provider.membership_issuer, registered.client
         self._memberships.add(Membership(issuer, client.id, tenant, role, client.name))
         return registered
 
@@ -92,7 +92,7 @@ class AccessAdmin(users.UserService):
         found: list[tuple[OAuthClient, Membership | None]] = []
         cursor: str | None = None
         while True:
-            page = self._issuer.clients.list(tenant, cursor=cursor)
+            page = self._provider.clients.list(tenant, cursor=cursor)
             found += [(client, self.membership(client.id)) for client in page.clients]
             cursor = page.cursor
             if cursor is None:
@@ -100,8 +100,8 @@ class AccessAdmin(users.UserService):
 
     def revoke_client(self, id: str) -> bool:  # noqa: A002
         """End a program; whether anything of it was there."""
-        ended = self._memberships.revoke(self._issuer.membership_issuer, id)
-        return self._issuer.clients.revoke(id) or ended
+        ended = self._memberships.revoke(self._provider.membership_issuer, id)
+        return self._provider.clients.revoke(id) or ended
 
 
 FIRST_ADMIN = "admin@localhost"
@@ -114,18 +114,18 @@ def first_invitation(issuer: OpenIdProvider, memberships: Memberships) -> str | 
     """
     if _any_user_can_sign_in(issuer):
         return None
-    person = issuer.people.by_email(FIRST_ADMIN) or _created_admin(issuer)
-    membership = Membership(issuer.membership_issuer, person.subject, DEFAULT_TENANT, Role.ADMIN, FIRST_ADMIN, operator=True)
-    if memberships.find(issuer.membership_issuer, person.subject) is None:
+    user = issuer.users.by_email(FIRST_ADMIN) or _created_admin(issuer)
+    membership = Membership(issuer.membership_issuer, user.subject, DEFAULT_TENANT, Role.ADMIN, FIRST_ADMIN, operator=True)
+    if memberships.find(issuer.membership_issuer, user.subject) is None:
         memberships.grant(membership)
-    return issuer.invitations.invite(person)
+    return issuer.invitations.invite(user)
 
 
 def _any_user_can_sign_in(issuer: OpenIdProvider) -> bool:
     cursor: str | None = None
     while True:
-        page = issuer.people.list(cursor=cursor)
-        if any(person.password is not None for person in page.people):
+        page = issuer.users.list(cursor=cursor)
+        if any(user.password is not None for user in page.users):
             return True
         cursor = page.cursor
         if cursor is None:
@@ -134,9 +134,9 @@ def _any_user_can_sign_in(issuer: OpenIdProvider) -> bool:
 
 def _created_admin(issuer: OpenIdProvider) -> User:
     try:
-        return issuer.people.create(FIRST_ADMIN)
+        return issuer.users.create(FIRST_ADMIN)
     except Conflict:  # another process starts at this moment
-        known = issuer.people.by_email(FIRST_ADMIN)
+        known = issuer.users.by_email(FIRST_ADMIN)
         if known is None:
             raise
         return known

@@ -28,7 +28,7 @@ class TooManyAttempts(Temporary):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ThrottleLimit:
     """How many tries in a row cost nothing, and how the pause grows after them."""
 
     free: int
@@ -43,19 +43,19 @@ class Limit:
         return 0 if beyond <= 0 else min(self.first_s << min(beyond - 1, 20), self.most_s) * 1_000
 
 
-PASSWORD = Limit(free=5, first_s=30, most_s=900, forget_s=86_400)
-SECOND = Limit(free=5, first_s=60, most_s=3_600, forget_s=86_400)
+PASSWORD = ThrottleLimit(free=5, first_s=30, most_s=900, forget_s=86_400)
+SECOND = ThrottleLimit(free=5, first_s=60, most_s=3_600, forget_s=86_400)
 """Six figures are few: at most 24 tries a day in the long run."""
-ADDRESS = Limit(free=20, first_s=30, most_s=3_600, forget_s=3_600)
+ADDRESS = ThrottleLimit(free=20, first_s=30, most_s=3_600, forget_s=3_600)
 """Many people may share one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class ThrottleKey:
     """Whose tries, under which limit."""
 
     name: str
-    limit: Limit
+    limit: ThrottleLimit
 
 
 class LoginThrottle:
@@ -65,7 +65,7 @@ class LoginThrottle:
         self._tables = tables
         self._clock = clock
 
-    def begin(self, who: Sequence[Counted]) -> None:
+    def begin(self, who: Sequence[ThrottleKey]) -> None:
         """Count one try of each, or raise `TooManyAttempts` and count none."""
         for _ in range(_RETRIES):
             now, found = self._clock.now(), self._read(who)
@@ -79,14 +79,14 @@ class LoginThrottle:
             return
         raise TooManyAttempts(1)
 
-    def passed(self, who: Counted, shared: Counted | None = None) -> None:
+    def passed(self, who: ThrottleKey, shared: ThrottleKey | None = None) -> None:
         """The try was right: forget this one's count; of an address that others share, only the try itself."""
         self._tables.write([Delete(_counter_key(who))])
         item = self._tables.get(_counter_key(shared)) if shared is not None else None
         if shared is not None and item is not None:
             self._give_back(shared, item)
 
-    def _give_back(self, shared: Counted, item: Item) -> None:
+    def _give_back(self, shared: ThrottleKey, item: Item) -> None:
         count = max(0, item.data["count"] - 1)
         until = item.data["until"] if count > shared.limit.free else 0
         try:
@@ -94,7 +94,7 @@ class LoginThrottle:
         except Conflict:  # another try at the same moment: this one stays counted, and is forgotten with the rest
             return
 
-    def _read(self, who: Sequence[Counted]) -> Mapping[ItemKey, Item]:
+    def _read(self, who: Sequence[ThrottleKey]) -> Mapping[ItemKey, Item]:
         return self._tables.get_many([_counter_key(one) for one in who])
 
 
@@ -109,7 +109,7 @@ def address_name(address: str) -> str:
     return f"address/{getattr(ip, 'ipv4_mapped', None) or ip}"
 
 
-def _counted_put(one: Counted, item: Item | None, now: Instant) -> Put:
+def _counted_put(one: ThrottleKey, item: Item | None, now: Instant) -> Put:
     count = 1 + (item.data["count"] if item is not None else 0)
     pause = one.limit.pause_ms(count)
     data = {"count": count, "until": now + pause if pause else 0}
@@ -117,5 +117,5 @@ def _counted_put(one: Counted, item: Item | None, now: Instant) -> Put:
     return Put(_counter_key(one), data, Expect.ABSENT if item is None else item.version, expires)
 
 
-def _counter_key(one: Counted) -> ItemKey:
+def _counter_key(one: ThrottleKey) -> ItemKey:
     return ItemKey(_PARTITION, one.name)

@@ -26,7 +26,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Invalid, Permanent
-from postroom.identity.random_tokens import digest, new_token
+from postroom.identity.credentials import digest, new_token
 from postroom.model import ids
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
@@ -83,7 +83,7 @@ class OAuthClient:
         return self.secret is not None and hmac.compare_digest(self.secret, digest(secret))
 
 
-class Registered(NamedTuple):
+class RegisteredClient(NamedTuple):
     """A new client, and its secret, which is shown this once."""
 
     client: OAuthClient
@@ -113,7 +113,7 @@ class OAuthClients:
         item = None if key is None else self._tables.get(key)
         return None if item is None else _client_from(item)
 
-    def create(self, tenant: str, *, name: str) -> Registered:
+    def create(self, tenant: str, *, name: str) -> RegisteredClient:
         """Register a program. `Invalid`: no usable name."""
         if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
             raise Invalid(f"a client's name has 1 to {MAX_NAME} characters that can be printed")
@@ -124,7 +124,7 @@ class OAuthClients:
             raise Invalid(f"{tenant!r} is no tenant's id")
         item = Item(key, {"name": name.strip(), "secret": digest(secret), "at": now}, 1)
         self._tables.write([Put(key, item.data, Expect.ABSENT)])
-        return Registered(_client_from(item), secret)
+        return RegisteredClient(_client_from(item), secret)
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ClientPage:
         """A tenant's programs; `limit` 1 to 1,000."""

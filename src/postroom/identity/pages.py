@@ -39,10 +39,10 @@ from minijinja import Environment
 
 from postroom.clock import Clock
 from postroom.errors import Conflict, Invalid, NotFound, PostroomError, Temporary, TooLarge, Unauthenticated
+from postroom.identity.credentials import new_token
 from postroom.identity.login import FULL_S
 from postroom.identity.login_throttle import TooManyAttempts
 from postroom.identity.oauth import OAuthError, PageError, RedirectedError, answer_url
-from postroom.identity.random_tokens import new_token
 
 AUTHORIZE = "/oauth2/authorize"
 ACCOUNT = "/oauth2/account"
@@ -56,14 +56,14 @@ def checked_return_path(text: str) -> str:
     return f"{AUTHORIZE}?{urlencode(parse_qsl(query, keep_blank_values=True))}" if path == AUTHORIZE else ACCOUNT
 
 
-def return_path_parameters(way: str) -> list[tuple[str, str]]:
+def return_path_parameters(return_path: str) -> list[tuple[str, str]]:
     """The parameters of the authorization request that the way leads to; none for the account page."""
-    return parse_qsl(way.partition("?")[2], keep_blank_values=True)
+    return parse_qsl(return_path.partition("?")[2], keep_blank_values=True)
 
 
-def sign_in_url(base: str, way: str, *, hint: str = "") -> str:
+def sign_in_url(base: str, return_path: str, *, hint: str = "") -> str:
     """The sign-in page, on that way. `hint`: an address to begin with."""
-    return f"{base}{SIGN_IN}?{urlencode({'next': way} | ({'hint': hint} if hint else {}))}"
+    return f"{base}{SIGN_IN}?{urlencode({'next': return_path} | ({'hint': hint} if hint else {}))}"
 
 
 MAX_BYTES = 16_384

@@ -11,11 +11,10 @@ from argon2 import PasswordHasher
 
 from postroom.clock import Clock
 from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.identity.credentials import Passwords, SecondFactor
 from postroom.identity.login import AccountService, Invitations, LoginService, Sessions, password_counter
 from postroom.identity.login_throttle import LoginThrottle
 from postroom.identity.oauth import OAuthClients, own_clients
-from postroom.identity.passwords import Passwords
-from postroom.identity.second_factor import SecondFactor
 from postroom.identity.signing_keys import KeyRotation, SigningKeys
 from postroom.identity.tokens import AUDIENCE, Grants, Tokens
 from postroom.identity.users import User, Users
@@ -24,14 +23,14 @@ from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Tables
 
 
-def reseal_identity(people: Users, second_factor: SecondFactor, keys: SigningKeys) -> tuple[int, int]:
+def reseal_identity(users: Users, second_factor: SecondFactor, keys: SigningKeys) -> tuple[int, int]:
     """How many were sealed again, and how many could not be opened. Again: harmless, and goes on where it was killed."""
     done, left = keys.reseal()
-    for person in _all_users(people):
-        if second_factor.is_current(person):
+    for user in _all_users(users):
+        if second_factor.is_current(user):
             continue
         try:
-            people.update(person.subject, second_factor.resealed)
+            users.update(user.subject, second_factor.resealed)
         except NotFound:  # removed since
             continue
         except (Corrupt, Conflict):
@@ -41,11 +40,11 @@ def reseal_identity(people: Users, second_factor: SecondFactor, keys: SigningKey
     return done, left
 
 
-def _all_users(people: Users) -> Iterator[User]:
+def _all_users(users: Users) -> Iterator[User]:
     cursor: str | None = None
     while True:
-        page = people.list(cursor=cursor, limit=1_000)
-        yield from page.people
+        page = users.list(cursor=cursor, limit=1_000)
+        yield from page.users
         cursor = page.cursor
         if cursor is None:
             return
@@ -61,7 +60,7 @@ class OpenIdProvider:
         clock: Clock,
         *,
         url: str,
-        turning: KeyRotation | None = None,
+        rotation: KeyRotation | None = None,
         hasher: PasswordHasher | None = None,
     ) -> None:
         self.url = url
@@ -69,26 +68,26 @@ class OpenIdProvider:
         self.membership_issuer = BUILT_IN
         """What memberships of its people and programs name as issuer: not the address, which may change."""
         self.clock = clock
-        self.people = Users(tables, clock)
+        self.users = Users(tables, clock)
         self.passwords = Passwords(clock, hasher)
         self.second_factor = SecondFactor(secrets, clock)
-        self.sessions = Sessions(tables, clock, self.people)
-        self.tries = LoginThrottle(tables, clock)
-        self.invitations = Invitations(tables, clock, people=self.people, passwords=self.passwords, url=url)
+        self.sessions = Sessions(tables, clock, self.users)
+        self.throttle = LoginThrottle(tables, clock)
+        self.invitations = Invitations(tables, clock, users=self.users, passwords=self.passwords, url=url)
         self.clients = OAuthClients(tables, clock, own=own_clients(url))
         self.grants = Grants(tables, clock)
-        self.keys = SigningKeys(tables, secrets, clock, turning=turning)
+        self.keys = SigningKeys(tables, secrets, clock, rotation=rotation)
         self.tokens = Tokens(self.keys, clock, url=url)
         self.sign_in = LoginService(
             tables,
-            self.people,
+            self.users,
             passwords=self.passwords,
             second_factor=self.second_factor,
             sessions=self.sessions,
-            tries=self.tries,
+            throttle=self.throttle,
         )
         self.account = AccountService(
-            self.people,
+            self.users,
             passwords=self.passwords,
             second_factor=self.second_factor,
             sessions=self.sessions,
@@ -97,10 +96,10 @@ class OpenIdProvider:
 
     def reseal(self) -> tuple[int, int]:
         """Seal again under the newest master key: how many, and how many could not be opened."""
-        return reseal_identity(self.people, self.second_factor, self.keys)
+        return reseal_identity(self.users, self.second_factor, self.keys)
 
     def accept_invitation(self, token: str, password: str) -> User:
         """Set a password by a one-time link; what was guessed at before is forgotten. `Invalid`, `NotFound`."""
-        person = self.invitations.accept(token, password)
-        self.tries.passed(password_counter(person.email))
-        return person
+        user = self.invitations.accept(token, password)
+        self.throttle.passed(password_counter(user.email))
+        return user

@@ -55,11 +55,11 @@ class StoredKey:
 class SigningKeys:
     """The ring."""
 
-    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock, *, turning: KeyRotation | None = None) -> None:
+    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock, *, rotation: KeyRotation | None = None) -> None:
         self._tables = tables
         self._secrets = secrets
         self._clock = clock
-        self._turning = turning or KeyRotation()
+        self._rotation = rotation or KeyRotation()
         self._opened: dict[str, ECKey] = {}
         self._lock = threading.Lock()
 
@@ -118,21 +118,21 @@ class SigningKeys:
 
     def _turned(self, ring: Sequence[StoredKey]) -> list[StoredKey]:
         """As it should be now."""
-        now, turning = self._clock.now(), self._turning
+        now, rotation = self._clock.now(), self._rotation
         if not ring:
             return [self._new(now)]
         kept = [
             one
             for one, after in zip(ring, [*ring[1:], None], strict=True)
-            if not _next_phase(after, now - turning.keep_after * 1_000)
+            if not _next_phase(after, now - rotation.keep_after * 1_000)
         ]
         spent = [
             replace(one, sealed=None) if _next_phase(after, now) else one
             for one, after in zip(kept, [*kept[1:], None], strict=True)
         ]
         newest = spent[-1]
-        if newest.signs_from + (turning.rotate_after - turning.publish_before) * 1_000 <= now:
-            spent.append(self._new(Instant(now + turning.publish_before * 1_000)))
+        if newest.signs_from + (rotation.rotate_after - rotation.publish_before) * 1_000 <= now:
+            spent.append(self._new(Instant(now + rotation.publish_before * 1_000)))
         return spent
 
     def _new(self, signs_from: Instant) -> StoredKey:

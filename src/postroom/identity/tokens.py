@@ -26,8 +26,8 @@ from joserfc.errors import JoseError
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Unauthenticated
+from postroom.identity.credentials import digest, new_token
 from postroom.identity.oauth import OAuthError
-from postroom.identity.random_tokens import digest, new_token
 from postroom.identity.signing_keys import ALGORITHM, SigningKeys
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 

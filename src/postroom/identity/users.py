@@ -55,7 +55,7 @@ class User:
 class UserPage(NamedTuple):
     """Part of the directory, in the order of subjects: no order people know. `cursor` asks for the next part."""
 
-    people: list[User]
+    users: list[User]
     cursor: str | None
 
 
@@ -68,18 +68,18 @@ class Users:
 
     def create(self, email: str, *, password: str | None = None) -> User:
         """Enter somebody; `password` is a hash. `Invalid`: no address; `Conflict`: somebody has it."""
-        person = User(
+        user = User(
             subject=ids.encode(int.from_bytes(self._clock.random(13), "big") >> 4, _SUBJECT_LENGTH),
             email=normalized_email(email),
             created_at=self._clock.now(),
             password=password,
         )
-        entry = Put(_email_key(person.email), {"subject": person.subject}, Expect.ABSENT)
+        entry = Put(_email_key(user.email), {"subject": user.subject}, Expect.ABSENT)
         try:
-            self._tables.write([entry, _put(person, Expect.ABSENT)])
+            self._tables.write([entry, _put(user, Expect.ABSENT)])
         except Conflict as conflict:
-            raise Conflict(f"{person.email} is in the directory already") from conflict
-        return replace(person, version=1)
+            raise Conflict(f"{user.email} is in the directory already") from conflict
+        return replace(user, version=1)
 
     def find(self, subject: str) -> User | None:
         """The person, or None."""
@@ -88,10 +88,10 @@ class Users:
 
     def get(self, subject: str) -> User:
         """The person; `NotFound`."""
-        person = self.find(subject)
-        if person is None:
+        user = self.find(subject)
+        if user is None:
             raise NotFound(f"there is no person {subject}")
-        return person
+        return user
 
     def by_email(self, email: str) -> User | None:
         """Whoever has the address, in any case of its letters; None for what is no address too."""
@@ -106,10 +106,10 @@ class Users:
         page = self._tables.query(_PEOPLE, cursor=cursor, limit=limit)
         return UserPage([_user_from(item) for item in page.items], page.cursor)
 
-    def store(self, person: User, *also: Write) -> User:
+    def store(self, user: User, *also: Write) -> User:
         """Replace the record as it was read, together with other writes. `Conflict`: somebody changed one of them since."""
-        version, *_ = self._tables.write([_put(person, person.version), *also])
-        return replace(person, version=version)
+        version, *_ = self._tables.write([_put(user, user.version), *also])
+        return replace(user, version=version)
 
     def update(self, subject: str, change: Callable[[User], User]) -> User:
         """Read, change, store; again where somebody else was faster. `NotFound`."""
@@ -122,15 +122,15 @@ class Users:
 
     def disable(self, subject: str) -> User:
         """Nobody signs in as this person, and what was signed in ends. `NotFound`."""
-        return self.update(subject, lambda person: replace(person, disabled=True, epoch=person.epoch + 1))
+        return self.update(subject, lambda user: replace(user, disabled=True, epoch=user.epoch + 1))
 
     def enable(self, subject: str) -> User:
         """The opposite; they must sign in again. `NotFound`."""
-        return self.update(subject, lambda person: replace(person, disabled=False))
+        return self.update(subject, lambda user: replace(user, disabled=False))
 
     def sign_out(self, subject: str) -> User:
         """End every session and every refresh token. Access tokens run out by themselves. `NotFound`."""
-        return self.update(subject, lambda person: replace(person, epoch=person.epoch + 1))
+        return self.update(subject, lambda user: replace(user, epoch=user.epoch + 1))
 
     def reset_second_factor(self, subject: str) -> User:
         """For somebody who lost it. `NotFound`."""
@@ -138,16 +138,16 @@ class Users:
 
     def delete(self, subject: str) -> bool:
         """Forget a person; whether there was one. What they signed in ends with the record."""
-        person = self.find(subject)
-        if person is None:
+        user = self.find(subject)
+        if user is None:
             return False
-        self._tables.write([Delete(ItemKey(_PEOPLE, subject)), Delete(_email_key(person.email))])
+        self._tables.write([Delete(ItemKey(_PEOPLE, subject)), Delete(_email_key(user.email))])
         return True
 
 
-def without_second_factor(person: User) -> User:
+def without_second_factor(user: User) -> User:
     """The last step stays: a code that was taken is not taken again by the next enrolment."""
-    return replace(person, second=None, proposed=None, recovery=())
+    return replace(user, second=None, proposed=None, recovery=())
 
 
 def email_digest(email: str) -> str:
@@ -159,10 +159,10 @@ def _email_key(email: str) -> ItemKey:
     return ItemKey(_EMAILS, email_digest(email))
 
 
-def _put(person: User, expect: Expect | int) -> Put:
-    data: dict[str, Any] = msgspec.to_builtins(person)
+def _put(user: User, expect: Expect | int) -> Put:
+    data: dict[str, Any] = msgspec.to_builtins(user)
     del data["version"]
-    return Put(ItemKey(_PEOPLE, person.subject), data, expect)
+    return Put(ItemKey(_PEOPLE, user.subject), data, expect)
 
 
 def _user_from(item: Item) -> User:

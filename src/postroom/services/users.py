@@ -25,7 +25,7 @@ from postroom.platform.ports.identity import IdentityProvider, UserAccount
 class InvitedUser(NamedTuple):
     """A new user, and the link to set a password; None: the account's store has sent it."""
 
-    person: UserAccount
+    user: UserAccount
     link: str | None
 
 
@@ -41,29 +41,29 @@ class UserService:
         known = self._identity.find(email)
         if known is not None and self.membership(known.subject) is not None:
             raise Conflict(f"{known.email} is in already: `postroom user role` changes what they may do, `invite` makes a link")
-        person, link = self._identity.invite(email)
-        self._memberships.add(Membership(self._identity.issuer, person.subject, tenant, role, person.email, operator=operator))
-        return InvitedUser(person, link)
+        user, link = self._identity.invite(email)
+        self._memberships.add(Membership(self._identity.issuer, user.subject, tenant, role, user.email, operator=operator))
+        return InvitedUser(user, link)
 
     def invite(self, who: str) -> InvitedUser:
         """Let an existing user set a password. Raises `NotFound`."""
-        return InvitedUser(*self._identity.invite(self.person(who).email))
+        return InvitedUser(*self._identity.invite(self.user(who).email))
 
-    def person(self, who: str) -> UserAccount:
+    def user(self, who: str) -> UserAccount:
         """The account with that address or subject. Raises `NotFound`."""
-        person = self._identity.find(who)
-        if person is None:
+        user = self._identity.find(who)
+        if user is None:
             raise NotFound(f"no user has the address or subject {who!r}; `postroom user list` lists the users")
-        return person
+        return user
 
     def membership(self, subject: str) -> Membership | None:
         return self._memberships.find(self._identity.issuer, subject)
 
     def remove(self, who: str) -> None:
         """Remove a user. Raises `NotFound`."""
-        person = self.person(who)
-        self._memberships.revoke(self._identity.issuer, person.subject)
-        self._identity.remove(person.subject)
+        user = self.user(who)
+        self._memberships.revoke(self._identity.issuer, user.subject)
+        self._identity.remove(user.subject)
 
 
 class MemberService:

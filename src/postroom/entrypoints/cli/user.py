@@ -47,7 +47,7 @@ def add(
                 raise Invalid("--subject is for an issuer of others: here subjects are given to whoever is let in")
             with recorded(postroom, "user add", tenant=tenant) as change:
                 admitted = _user_service(postroom).add(email, tenant=tenant, role=role, operator=operator)
-                change.target = _target(_user_service(postroom).membership(admitted.person.subject))
+                change.target = _target(_user_service(postroom).membership(admitted.user.subject))
             _tell(admitted)
         elif subject is None:
             raise Invalid("people sign in elsewhere (POSTROOM_ISSUER): say who it is there with --subject")
@@ -64,8 +64,8 @@ def invite(who: Who, data: Data = None) -> None:
     """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do. On AWS
     whoever has no password yet gets another mail; who has one resets it where they sign in."""
     with session(data=data) as postroom:
-        person = _user_service(postroom).person(who)
-        with _recorded(postroom, "user invite", person):
+        user = _user_service(postroom).user(who)
+        with _recorded(postroom, "user invite", user):
             admitted = _user_service(postroom).invite(who)
     _tell(admitted)
 
@@ -98,30 +98,30 @@ def role(who: Who, role: Annotated[Role, typer.Argument(help="What they may do n
 def disable(who: Who, data: Data = None) -> None:
     """Let somebody sign in no more; what was signed in ends, access tokens within minutes."""
     with session(data=data) as postroom:
-        person = _user_service(postroom).person(who)
-        with _recorded(postroom, "user disable", person):
-            _identity(postroom).disable(person.subject)
-    say(f"{person.email} cannot sign in")
+        user = _user_service(postroom).user(who)
+        with _recorded(postroom, "user disable", user):
+            _identity(postroom).disable(user.subject)
+    say(f"{user.email} cannot sign in")
 
 
 @app.command()
 def enable(who: Who, data: Data = None) -> None:
     """Let somebody sign in again."""
     with session(data=data) as postroom:
-        person = _user_service(postroom).person(who)
-        with _recorded(postroom, "user enable", person):
-            _identity(postroom).enable(person.subject)
-    say(f"{person.email} can sign in")
+        user = _user_service(postroom).user(who)
+        with _recorded(postroom, "user enable", user):
+            _identity(postroom).enable(user.subject)
+    say(f"{user.email} can sign in")
 
 
 @app.command("reset-totp")
 def reset_totp(who: Who, data: Data = None) -> None:
     """Take away the second factor of somebody who lost it: their password alone is enough until they set up a new one."""
     with session(data=data) as postroom:
-        person = _user_service(postroom).person(who)
-        with _recorded(postroom, "user reset-totp", person):
-            _identity(postroom).reset_second_factor(person.subject)
-    say(f"{person.email} signs in without a second factor")
+        user = _user_service(postroom).user(who)
+        with _recorded(postroom, "user reset-totp", user):
+            _identity(postroom).reset_second_factor(user.subject)
+    say(f"{user.email} signs in without a second factor")
 
 
 @app.command()
@@ -129,7 +129,7 @@ def remove(who: Who, data: Data = None) -> None:
     """Forget somebody: rights end within seconds, the account is gone. The last admin too."""
     with session(data=data) as postroom:
         if postroom.identity is not None:
-            with _recorded(postroom, "user remove", _user_service(postroom).person(who)):
+            with _recorded(postroom, "user remove", _user_service(postroom).user(who)):
                 _user_service(postroom).remove(who)
         else:
             member = _member(postroom, who)
@@ -138,9 +138,9 @@ def remove(who: Who, data: Data = None) -> None:
     say(f"{who} is removed")
 
 
-def _recorded(postroom: Container, command: str, person: UserAccount) -> AbstractContextManager[Change]:
+def _recorded(postroom: Container, command: str, user: UserAccount) -> AbstractContextManager[Change]:
     """In the trail of the tenant they belong to; of nobody's, the installation's."""
-    member = _user_service(postroom).membership(person.subject)
+    member = _user_service(postroom).membership(user.subject)
     return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
 
 
@@ -156,13 +156,13 @@ def print_line(text: str) -> None:
 
 def _tell(admitted: InvitedUser) -> None:
     """How they come to a password."""
-    person, link = admitted
+    user, link = admitted
     if link is not None:
         print_line(link)
-    elif person.status is AccountStatus.INVITED:
-        say(f"{person.email} gets a mail that says how to set a password")
+    elif user.status is AccountStatus.INVITED:
+        say(f"{user.email} gets a mail that says how to set a password")
     else:
-        say(f"{person.email} has a password; whoever forgot it resets it where people sign in")
+        say(f"{user.email} has a password; whoever forgot it resets it where people sign in")
 
 
 def _identity(postroom: Container) -> IdentityProvider:
@@ -188,8 +188,8 @@ def _members(postroom: Container, tenant: str) -> Iterator[Membership]:
 def _member(postroom: Container, who: str) -> Membership:
     """Whoever has that address or subject, in any tenant; of an issuer of others, that subject. `NotFound`."""
     if postroom.identity is not None:
-        person = postroom.identity.find(who)
-        found = _user_service(postroom).membership(person.subject if person else who)
+        user = postroom.identity.find(who)
+        found = _user_service(postroom).membership(user.subject if user else who)
     else:
         found = postroom.memberships.find(postroom.settings.issuer or "", who)
     if found is None:
@@ -201,13 +201,13 @@ def _person(postroom: Container, member: Membership) -> UserAccount | None:
     return postroom.identity.find(member.subject) if postroom.identity is not None else None
 
 
-def _as_dict(member: Membership, person: UserAccount | None) -> dict[str, object]:
+def _as_dict(member: Membership, user: UserAccount | None) -> dict[str, object]:
     return {
         "name": member.name,
         "role": member.role.value,
         "operator": member.operator,
-        "status": "elsewhere" if person is None else person.status.value,  # or a program
-        "second_factor": person is not None and person.second_factor,
+        "status": "elsewhere" if user is None else user.status.value,  # or a program
+        "second_factor": user is not None and user.second_factor,
         "subject": member.subject,
         "added_at": shown_time(member.added_at),
     }

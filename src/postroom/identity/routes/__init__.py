@@ -12,9 +12,9 @@ from postroom.identity.routes.account import account_routes, invitation_routes, 
 from postroom.identity.routes.oauth import authorize_routes, discovery_routes, sign_out_routes, token_routes, userinfo_routes
 
 
-def issuer_routes(issuer: OpenIdProvider) -> APIRouter:
+def identity_routes(provider: OpenIdProvider) -> APIRouter:
     """Without state of its own: everything is in the issuer's tables."""
-    issuer.passwords.prepare()
+    provider.passwords.prepare()
     router = APIRouter(include_in_schema=False)
     for routes in (
         discovery_routes,
@@ -26,5 +26,5 @@ def issuer_routes(issuer: OpenIdProvider) -> APIRouter:
         token_routes,
         userinfo_routes,
     ):
-        router.include_router(routes(issuer))
+        router.include_router(routes(provider))
     return router

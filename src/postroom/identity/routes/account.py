@@ -14,7 +14,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from postroom.errors import Conflict, Invalid, PostroomError, Unauthenticated
-from postroom.identity.login import INVITATION_PATH, Session, Stage
+from postroom.identity.credentials import enrolment_uri
+from postroom.identity.login import INVITATION_PATH, LoginStage, Session
 from postroom.identity.login_throttle import TooManyAttempts
 from postroom.identity.oauth import parse_authorization_request
 from postroom.identity.pages import (
@@ -34,23 +35,22 @@ from postroom.identity.pages import (
     sign_in_url,
 )
 from postroom.identity.provider import OpenIdProvider
-from postroom.identity.second_factor import enrolment_uri
 from postroom.identity.users import User
 
 
-def invitation_routes(issuer: OpenIdProvider) -> APIRouter:
+def invitation_routes(provider: OpenIdProvider) -> APIRouter:
     """For browsers."""
-    router = APIRouter(route_class=page_route(issuer.url))
-    base = urlsplit(issuer.url).path
+    router = APIRouter(route_class=page_route(provider.url))
+    base = urlsplit(provider.url).path
 
-    def shown(browser: Browser, token: str, person: User, error: Invalid | None = None) -> Response:
+    def shown(browser: Browser, token: str, user: User, error: Invalid | None = None) -> Response:
         response = page(
             "invitation",
             status=200 if error is None else 400,
             base=base,
             form_token=browser.form_token,
             token=token,
-            email=person.email,
+            email=user.email,
             error=None if error is None else str(error),
         )
         browser.remember(response)
@@ -58,20 +58,20 @@ def invitation_routes(issuer: OpenIdProvider) -> APIRouter:
 
     @router.get(INVITATION_PATH)
     def show(request: Request) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser = read_browser(request, provider.clock, url=provider.url)
         token = request.query_params.get("token", "")
-        return shown(browser, token, issuer.invitations.find(token).person)
+        return shown(browser, token, provider.invitations.find(token).user)
 
     @router.post(INVITATION_PATH)
     def accept(request: Request, form: Form) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser = read_browser(request, provider.clock, url=provider.url)
         browser.check(form)
         token, password = form.get("token", ""), form.get("password", "")
         try:
-            person = issuer.accept_invitation(token, repeated(password, form))
+            user = provider.accept_invitation(token, repeated(password, form))
         except Invalid as error:
-            return shown(browser, token, issuer.invitations.find(token).person, error)
-        return page("invited", base=base, url=issuer.url, email=person.email)
+            return shown(browser, token, provider.invitations.find(token).user, error)
+        return page("invited", base=base, url=provider.url, email=user.email)
 
     return router
 
@@ -86,24 +86,24 @@ def repeated(password: str, form: Form) -> str:
 class _SignInPages:
     """Shows them, for one issuer."""
 
-    def __init__(self, issuer: OpenIdProvider) -> None:
-        self._issuer = issuer
-        self.base = urlsplit(issuer.url).path
+    def __init__(self, provider: OpenIdProvider) -> None:
+        self._provider = provider
+        self.base = urlsplit(provider.url).path
 
-    def sign_in(self, browser: Browser, way: str, *, email: str, error: PostroomError | None = None) -> Response:
-        return self._page("sign_in", browser, way, email=email, error=error)
+    def sign_in(self, browser: Browser, return_path: str, *, email: str, error: PostroomError | None = None) -> Response:
+        return self._page("sign_in", browser, return_path, email=email, error=error)
 
-    def code(self, browser: Browser, way: str, *, halfway: Session, error: PostroomError | None = None) -> Response:
-        return self._page("code", browser, way, email=halfway.person.email, error=error)
+    def code(self, browser: Browser, return_path: str, *, halfway: Session, error: PostroomError | None = None) -> Response:
+        return self._page("code", browser, return_path, email=halfway.user.email, error=error)
 
-    def _page(self, name: str, browser: Browser, way: str, *, email: str, error: PostroomError | None) -> Response:
+    def _page(self, name: str, browser: Browser, return_path: str, *, email: str, error: PostroomError | None) -> Response:
         response = page(
             name,
             status=200 if error is None else refusal_status(error),
-            leads_to=self._leads_to(way),
+            leads_to=self._leads_to(return_path),
             base=self.base,
             form_token=browser.form_token,
-            next=way,
+            next=return_path,
             email=email,
             error=None if error is None else str(error),
         )
@@ -112,61 +112,63 @@ class _SignInPages:
         browser.remember(response)
         return response
 
-    def _leads_to(self, way: str) -> str | None:
+    def _leads_to(self, return_path: str) -> str | None:
         """Where the client's answer goes, if the way leads to a request that will be answered."""
         try:
-            return parse_authorization_request(return_path_parameters(way), self._issuer.clients).redirect_uri
+            return parse_authorization_request(return_path_parameters(return_path), self._provider.clients).redirect_uri
         except PostroomError:
             return None
 
 
-def sign_in_routes(issuer: OpenIdProvider) -> APIRouter:
+def sign_in_routes(provider: OpenIdProvider) -> APIRouter:
     """For browsers."""
-    router = APIRouter(route_class=page_route(issuer.url))
-    pages = _SignInPages(issuer)
+    router = APIRouter(route_class=page_route(provider.url))
+    pages = _SignInPages(provider)
 
     @router.get(SIGN_IN)
     def show(request: Request) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser = read_browser(request, provider.clock, url=provider.url)
         asked = request.query_params
-        way, session = checked_return_path(asked.get("next", "")), issuer.sessions.find(browser.session)
-        if session is not None and session.stage is Stage.HALFWAY and "again" not in asked:
-            return pages.code(browser, way, halfway=session)
-        return pages.sign_in(browser, way, email=asked.get("hint", "")[:254])
+        return_path, session = checked_return_path(asked.get("next", "")), provider.sessions.find(browser.session)
+        if session is not None and session.stage is LoginStage.HALFWAY and "again" not in asked:
+            return pages.code(browser, return_path, halfway=session)
+        return pages.sign_in(browser, return_path, email=asked.get("hint", "")[:254])
 
     @router.post(SIGN_IN)
     def with_password(request: Request, form: Form) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser = read_browser(request, provider.clock, url=provider.url)
         browser.check(form)
-        way, email = checked_return_path(form.get("next", "")), form.get("email", "")
+        return_path, email = checked_return_path(form.get("next", "")), form.get("email", "")
         try:
-            token, stage = issuer.sign_in.with_password(email, form.get("password", ""), address=browser.address)
+            token, stage = provider.sign_in.with_password(email, form.get("password", ""), address=browser.address)
         except (Unauthenticated, TooManyAttempts) as error:
-            return pages.sign_in(browser, way, email=email, error=error)
-        _end_previous_session(issuer, browser)
-        return _signed_in(browser, token, pages.base + way if stage is Stage.FULL else sign_in_url(pages.base, way))
+            return pages.sign_in(browser, return_path, email=email, error=error)
+        _end_previous_session(provider, browser)
+        return _signed_in(
+            browser, token, pages.base + return_path if stage is LoginStage.FULL else sign_in_url(pages.base, return_path)
+        )
 
     @router.post(f"{SIGN_IN}/code")
     def with_code(request: Request, form: Form) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser = read_browser(request, provider.clock, url=provider.url)
         browser.check(form)
-        way, session = checked_return_path(form.get("next", "")), issuer.sessions.find(browser.session)
-        if session is None or session.stage is not Stage.HALFWAY:
-            return RedirectResponse(sign_in_url(pages.base, way), 303, headers=NO_STORE)
+        return_path, session = checked_return_path(form.get("next", "")), provider.sessions.find(browser.session)
+        if session is None or session.stage is not LoginStage.HALFWAY:
+            return RedirectResponse(sign_in_url(pages.base, return_path), 303, headers=NO_STORE)
         try:
-            token = issuer.sign_in.with_code(session, form.get("code", ""), address=browser.address)
+            token = provider.sign_in.with_code(session, form.get("code", ""), address=browser.address)
         except (Unauthenticated, TooManyAttempts) as error:
-            return pages.code(browser, way, halfway=session, error=error)
-        return _signed_in(browser, token, pages.base + way)
+            return pages.code(browser, return_path, halfway=session, error=error)
+        return _signed_in(browser, token, pages.base + return_path)
 
     return router
 
 
-def _end_previous_session(issuer: OpenIdProvider, browser: Browser) -> None:
+def _end_previous_session(provider: OpenIdProvider, browser: Browser) -> None:
     """The session that this sign-in replaces is over; a crash before leaves it to run out."""
-    session = issuer.sessions.find(browser.session)
+    session = provider.sessions.find(browser.session)
     if session is not None:
-        issuer.sessions.end(session)
+        provider.sessions.end(session)
 
 
 def _signed_in(browser: Browser, token: str, to: str) -> Response:
@@ -187,26 +189,26 @@ _Act = Callable[[Browser, Session, Form], Response]
 class _AccountPage:
     """The page, and what stands around each of its acts, for one issuer."""
 
-    def __init__(self, issuer: OpenIdProvider) -> None:
-        self._issuer = issuer
-        self.base = urlsplit(issuer.url).path
+    def __init__(self, provider: OpenIdProvider) -> None:
+        self._provider = provider
+        self.base = urlsplit(provider.url).path
 
     def shown(
-        self, browser: Browser, person: User, *, codes: Sequence[str] = (), notice: str = "", error: PostroomError | None = None
+        self, browser: Browser, user: User, *, codes: Sequence[str] = (), notice: str = "", error: PostroomError | None = None
     ) -> Response:
-        secret = self._issuer.second_factor.proposal(person)
-        name = f"Postroom {urlsplit(self._issuer.url).hostname}"
+        secret = self._provider.second_factor.proposal(user)
+        name = f"Postroom {urlsplit(self._provider.url).hostname}"
         response = page(
             "account",
             status=200 if error is None else refusal_status(error),
             base=self.base,
-            url=self._issuer.url,
+            url=self._provider.url,
             form_token=browser.form_token,
-            email=person.email,
-            enrolled=person.second is not None,
-            left=len(person.recovery),
+            email=user.email,
+            enrolled=user.second is not None,
+            left=len(user.recovery),
             secret=secret,
-            qr=None if secret is None else qr_code(enrolment_uri(secret, person.email, name=name)),
+            qr=None if secret is None else qr_code(enrolment_uri(secret, user.email, name=name)),
             codes=list(codes),
             notice=notice,
             error=None if error is None else str(error),
@@ -220,46 +222,46 @@ class _AccountPage:
         """A handler that does it for whoever is signed in; what goes wrong stands on the page."""
 
         def handle(request: Request, form: Form) -> Response:
-            browser = read_browser(request, self._issuer.clock, url=self._issuer.url)
-            session = self._issuer.sessions.full(browser.session)
+            browser = read_browser(request, self._provider.clock, url=self._provider.url)
+            session = self._provider.sessions.full(browser.session)
             if session is None:
                 return self.to(sign_in_url(self.base, ACCOUNT))
             browser.check(form)
             try:
                 return act(browser, session, form)
             except _SHOWN as error:
-                return self.shown(browser, session.person, error=error)
+                return self.shown(browser, session.user, error=error)
 
         return handle
 
     def change_password(self, browser: Browser, session: Session, form: Form) -> Response:
         new, current = repeated(form.get("password", ""), form), form.get("current", "")
-        token = self._issuer.account.change_password(session, current, new, address=browser.address)
+        token = self._provider.account.change_password(session, current, new, address=browser.address)
         response = self._done("password")
         browser.sign_in(response, token)
         return response
 
     def propose(self, _browser: Browser, session: Session, _form: Form) -> Response:
-        self._issuer.account.propose(session.person)
+        self._provider.account.propose(session.user)
         return self.to(self.base + ACCOUNT)
 
     def confirm(self, browser: Browser, session: Session, form: Form) -> Response:
         code, password = form.get("code", ""), form.get("password", "")
-        codes = self._issuer.account.confirm(session.person, code, password=password, address=browser.address)
+        codes = self._provider.account.confirm(session.user, code, password=password, address=browser.address)
         return self._changed(browser, session, codes, "The second step is on.")
 
     def remove(self, browser: Browser, session: Session, form: Form) -> Response:
         code, password = form.get("code", ""), form.get("password", "")
-        self._issuer.account.remove(session.person, code, password=password, address=browser.address)
+        self._provider.account.remove(session.user, code, password=password, address=browser.address)
         return self._done("removed")
 
     def renew_recovery(self, browser: Browser, session: Session, form: Form) -> Response:
         code, password = form.get("code", ""), form.get("password", "")
-        codes = self._issuer.account.renew_recovery(session.person, code, password=password, address=browser.address)
+        codes = self._provider.account.renew_recovery(session.user, code, password=password, address=browser.address)
         return self._changed(browser, session, codes, "The earlier recovery codes are void.")
 
     def sign_out_everywhere(self, browser: Browser, session: Session, _form: Form) -> Response:
-        self._issuer.people.sign_out(session.person.subject)
+        self._provider.users.sign_out(session.user.subject)
         response = self.to(sign_in_url(self.base, ACCOUNT))
         browser.sign_out(response)
         return response
@@ -272,13 +274,13 @@ class _AccountPage:
         return self.to(f"{self.base}{ACCOUNT}?done={what}")
 
     def _changed(self, browser: Browser, session: Session, codes: Sequence[str], notice: str) -> Response:
-        return self.shown(browser, self._issuer.people.get(session.person.subject), codes=codes, notice=notice)
+        return self.shown(browser, self._provider.users.get(session.user.subject), codes=codes, notice=notice)
 
 
-def account_routes(issuer: OpenIdProvider) -> APIRouter:
+def account_routes(provider: OpenIdProvider) -> APIRouter:
     """For browsers."""
-    router = APIRouter(route_class=page_route(issuer.url))
-    account = _AccountPage(issuer)
+    router = APIRouter(route_class=page_route(provider.url))
+    account = _AccountPage(provider)
 
     @router.get("/")
     def front() -> Response:
@@ -286,11 +288,11 @@ def account_routes(issuer: OpenIdProvider) -> APIRouter:
 
     @router.get(ACCOUNT)
     def show(request: Request) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
-        session = issuer.sessions.full(browser.session)
+        browser = read_browser(request, provider.clock, url=provider.url)
+        session = provider.sessions.full(browser.session)
         if session is None:
             return account.to(sign_in_url(account.base, ACCOUNT))
-        return account.shown(browser, session.person, notice=_NOTICES.get(request.query_params.get("done", ""), ""))
+        return account.shown(browser, session.user, notice=_NOTICES.get(request.query_params.get("done", ""), ""))
 
     acts: dict[str, _Act] = {
         "password": account.change_password,

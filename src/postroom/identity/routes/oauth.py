@@ -49,18 +49,18 @@ from postroom.identity.tokens import ACCESS_S, Grant, IssuedGrant
 KEYS_MAX_AGE_S = 300
 
 
-def discovery_routes(issuer: OpenIdProvider) -> APIRouter:
+def discovery_routes(provider: OpenIdProvider) -> APIRouter:
     """For anybody; may be cached for minutes."""
     router = APIRouter(route_class=ProtocolRoute)
     cached = {"Cache-Control": f"public, max-age={KEYS_MAX_AGE_S}", "Access-Control-Allow-Origin": "*"}
 
     @router.get("/.well-known/openid-configuration")
     def configuration() -> Response:
-        return JSONResponse(metadata(issuer.url), headers=cached)
+        return JSONResponse(metadata(provider.url), headers=cached)
 
     @router.get("/oauth2/jwks")
     def jwks() -> Response:
-        return JSONResponse(issuer.keys.published(), headers=cached, media_type="application/jwk-set+json")
+        return JSONResponse(provider.keys.published(), headers=cached, media_type="application/jwk-set+json")
 
     @router.get("/oauth2/style.css")
     def style() -> Response:
@@ -101,25 +101,25 @@ def metadata(url: str) -> dict[str, Any]:
 _LOGIN = {"login", "select_account"}
 
 
-def authorize_routes(issuer: OpenIdProvider) -> APIRouter:
+def authorize_routes(provider: OpenIdProvider) -> APIRouter:
     """For browsers."""
-    router = APIRouter(route_class=page_route(issuer.url))
-    base = urlsplit(issuer.url).path
+    router = APIRouter(route_class=page_route(provider.url))
+    base = urlsplit(provider.url).path
 
     @router.get(AUTHORIZE)
     def authorize(request: Request) -> Response:
         pairs = request.query_params.multi_items()
-        asked = parse_authorization_request(pairs, issuer.clients)
-        session = issuer.sessions.full(read_browser(request, issuer.clock, url=issuer.url).session)
-        if session is None or _too_old(asked, session, issuer.clock.now()):
+        asked = parse_authorization_request(pairs, provider.clients)
+        session = provider.sessions.full(read_browser(request, provider.clock, url=provider.url).session)
+        if session is None or _too_old(asked, session, provider.clock.now()):
             if "none" in asked.prompts:
                 raise RedirectedError(asked.redirect_uri, "login_required", "nobody is signed in", state=asked.state)
-            way = [(name, value) for name, value in pairs if name not in {"prompt", "max_age"}]
-            to = sign_in_url(base, f"{AUTHORIZE}?{urlencode(way)}", hint=asked.hint)
+            return_path = [(name, value) for name, value in pairs if name not in {"prompt", "max_age"}]
+            to = sign_in_url(base, f"{AUTHORIZE}?{urlencode(return_path)}", hint=asked.hint)
             return RedirectResponse(to, 303, headers=NO_STORE)
         grant = _new_grant(asked, session)
-        code = issuer.grants.code(grant, redirect_uri=asked.redirect_uri, challenge=asked.challenge)
-        answer = {"code": code, "state": asked.state, "iss": issuer.url}
+        code = provider.grants.code(grant, redirect_uri=asked.redirect_uri, challenge=asked.challenge)
+        answer = {"code": code, "state": asked.state, "iss": provider.url}
         return RedirectResponse(answer_url(asked.redirect_uri, answer), 303, headers=NO_STORE)
 
     @router.post(AUTHORIZE)
@@ -139,8 +139,8 @@ def _too_old(asked: AuthorizationRequest, session: Session, now: int) -> bool:
 def _new_grant(asked: AuthorizationRequest, session: Session) -> Grant:
     return Grant(
         client=asked.client.id,
-        subject=session.person.subject,
-        epoch=session.person.epoch,
+        subject=session.user.subject,
+        epoch=session.user.epoch,
         scope=asked.scope,
         signed_in_at=session.at,
         methods=session.methods,
@@ -151,69 +151,69 @@ def _new_grant(asked: AuthorizationRequest, session: Session) -> Grant:
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
-def token_routes(issuer: OpenIdProvider) -> APIRouter:
+def token_routes(provider: OpenIdProvider) -> APIRouter:
     """For clients."""
     router = APIRouter(route_class=ProtocolRoute)
 
     @router.post("/oauth2/token")
     def token(request: Request, form: Form) -> Response:
-        client = authenticate_client(form, request.headers.get("authorization"), issuer.clients)
+        client = authenticate_client(form, request.headers.get("authorization"), provider.clients)
         kind = form.get("grant_type", "")
         if kind not in {CODE, REFRESH, CREDENTIALS}:
             raise OAuthError("unsupported_grant_type", f"grant_type must be {CODE}, {REFRESH} or {CREDENTIALS}")
         if kind not in client.grants:
             raise OAuthError("unauthorized_client", f"this client may not use {kind}")
-        answer = {CODE: _by_code, REFRESH: _by_refresh, CREDENTIALS: _by_secret}[kind](issuer, client, form)
+        answer = {CODE: _by_code, REFRESH: _by_refresh, CREDENTIALS: _by_secret}[kind](provider, client, form)
         return JSONResponse(answer, headers=NO_STORE)
 
     @router.post("/oauth2/revoke")
     def revoke(request: Request, form: Form) -> Response:
-        client = authenticate_client(form, request.headers.get("authorization"), issuer.clients)
+        client = authenticate_client(form, request.headers.get("authorization"), provider.clients)
         given = _needed(form, "token")
-        if _is_access(issuer, given):
+        if _is_access(provider, given):
             raise OAuthError("unsupported_token_type", "an access token runs out by itself within minutes")
-        issuer.grants.revoke(given, client=client.id)
+        provider.grants.revoke(given, client=client.id)
         return Response(status_code=200, headers=NO_STORE)
 
     return router
 
 
-def _by_code(issuer: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
+def _by_code(provider: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
     code, redirect_uri = _needed(form, "code"), _needed(form, "redirect_uri")
     verifier = _needed(form, "code_verifier")
     if not _VERIFIER.fullmatch(verifier):
         raise OAuthError("invalid_request", "code_verifier has 43 to 128 unreserved characters (RFC 7636 §4.1)")
     hashed = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-    issued = issuer.grants.redeem(code, client=client.id, redirect_uri=redirect_uri, challenge=hashed)
-    return _for_person(issuer, client, issued)
+    issued = provider.grants.redeem(code, client=client.id, redirect_uri=redirect_uri, challenge=hashed)
+    return _for_person(provider, client, issued)
 
 
-def _by_refresh(issuer: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
-    issued = issuer.grants.refresh(_needed(form, "refresh_token"), client=client.id)
+def _by_refresh(provider: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
+    issued = provider.grants.refresh(_needed(form, "refresh_token"), client=client.id)
     if not set(form.get("scope", "").split()) <= set(issued.grant.scope):
-        issuer.grants.revoke(issued.refresh_token, client=client.id)
+        provider.grants.revoke(issued.refresh_token, client=client.id)
         raise OAuthError("invalid_scope", "more than was granted: sign in again")
-    return _for_person(issuer, client, issued)
+    return _for_person(provider, client, issued)
 
 
-def _by_secret(issuer: OpenIdProvider, client: OAuthClient, _form: Mapping[str, str]) -> dict[str, object]:
+def _by_secret(provider: OpenIdProvider, client: OAuthClient, _form: Mapping[str, str]) -> dict[str, object]:
     """No refresh token (RFC 6749 §4.4.3): the secret is one. What the program may do says its membership, not a scope."""
-    access = issuer.tokens.access(client.id, client=client.id, scope=())
+    access = provider.tokens.access(client.id, client=client.id, scope=())
     return {"access_token": access, "token_type": "Bearer", "expires_in": ACCESS_S}
 
 
-def _for_person(issuer: OpenIdProvider, client: OAuthClient, issued: IssuedGrant) -> dict[str, object]:
+def _for_person(provider: OpenIdProvider, client: OAuthClient, issued: IssuedGrant) -> dict[str, object]:
     grant = issued.grant
-    person = issuer.people.find(grant.subject)
-    if person is None or person.disabled or person.epoch != grant.epoch:
-        issuer.grants.revoke(issued.refresh_token, client=client.id)
+    user = provider.users.find(grant.subject)
+    if user is None or user.disabled or user.epoch != grant.epoch:
+        provider.grants.revoke(issued.refresh_token, client=client.id)
         raise OAuthError("invalid_grant", "the person signed out everywhere, or may not sign in: sign in again")
     return {
-        "access_token": issuer.tokens.access(grant.subject, client=client.id, scope=grant.scope),
+        "access_token": provider.tokens.access(grant.subject, client=client.id, scope=grant.scope),
         "token_type": "Bearer",
         "expires_in": ACCESS_S,
         "refresh_token": issued.refresh_token,
-        "id_token": issuer.tokens.identity(grant, email=person.email),
+        "id_token": provider.tokens.identity(grant, email=user.email),
         "scope": " ".join(grant.scope),
     }
 
@@ -225,9 +225,9 @@ def _needed(form: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _is_access(issuer: OpenIdProvider, token: str) -> bool:
+def _is_access(provider: OpenIdProvider, token: str) -> bool:
     try:
-        issuer.tokens.read_access(token)
+        provider.tokens.read_access(token)
     except Unauthenticated:
         return False
     return True
@@ -236,30 +236,30 @@ def _is_access(issuer: OpenIdProvider, token: str) -> bool:
 LOGOUT = "/oauth2/logout"
 
 
-def sign_out_routes(issuer: OpenIdProvider) -> APIRouter:
+def sign_out_routes(provider: OpenIdProvider) -> APIRouter:
     """For browsers."""
-    router = APIRouter(route_class=page_route(issuer.url))
-    base = urlsplit(issuer.url).path
+    router = APIRouter(route_class=page_route(provider.url))
+    base = urlsplit(provider.url).path
 
     def shown(browser: Browser, session: Session | None) -> Response:
-        email = session.person.email if session else ""
+        email = session.user.email if session else ""
         response = page(
-            "sign_out", base=base, url=issuer.url, form_token=browser.form_token, session=session is not None, email=email
+            "sign_out", base=base, url=provider.url, form_token=browser.form_token, session=session is not None, email=email
         )
         browser.remember(response)
         return response
 
     @router.get(LOGOUT)
     def logout(request: Request) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
-        session, asked = issuer.sessions.find(browser.session), dict(request.query_params)
-        hinted = _id_token_claims(issuer, asked)
-        if session is not None and (hinted is None or hinted["sub"] != session.person.subject):
+        browser = read_browser(request, provider.clock, url=provider.url)
+        session, asked = provider.sessions.find(browser.session), dict(request.query_params)
+        hinted = _id_token_claims(provider, asked)
+        if session is not None and (hinted is None or hinted["sub"] != session.user.subject):
             return shown(browser, session)
-        back = _redirect_after_logout(issuer, asked, hinted)
+        back = _redirect_after_logout(provider, asked, hinted)
         response = shown(browser, None) if back is None else RedirectResponse(back, 303, headers=NO_STORE)
         if session is not None:
-            issuer.sessions.end(session)
+            provider.sessions.end(session)
         browser.sign_out(response)
         return response
 
@@ -270,11 +270,11 @@ def sign_out_routes(issuer: OpenIdProvider) -> APIRouter:
 
     @router.post("/oauth2/sign-out")
     def sign_out(request: Request, form: Form) -> Response:
-        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser = read_browser(request, provider.clock, url=provider.url)
         browser.check(form)
-        session = issuer.sessions.find(browser.session)
+        session = provider.sessions.find(browser.session)
         if session is not None:
-            issuer.sessions.end(session)
+            provider.sessions.end(session)
         response = shown(browser, None)
         browser.sign_out(response)
         return response
@@ -282,24 +282,24 @@ def sign_out_routes(issuer: OpenIdProvider) -> APIRouter:
     return router
 
 
-def _id_token_claims(issuer: OpenIdProvider, asked: Mapping[str, str]) -> Mapping[str, str] | None:
+def _id_token_claims(provider: OpenIdProvider, asked: Mapping[str, str]) -> Mapping[str, str] | None:
     """The claims of the ID token that the client sent along, or None."""
     try:
-        return issuer.tokens.read_hint(asked["id_token_hint"]) if "id_token_hint" in asked else None
+        return provider.tokens.read_hint(asked["id_token_hint"]) if "id_token_hint" in asked else None
     except Unauthenticated:
         return None
 
 
-def _redirect_after_logout(issuer: OpenIdProvider, asked: Mapping[str, str], hinted: Mapping[str, str] | None) -> str | None:
+def _redirect_after_logout(provider: OpenIdProvider, asked: Mapping[str, str], hinted: Mapping[str, str] | None) -> str | None:
     """Where to go, if the client said so and has registered it."""
     to, state = asked.get("post_logout_redirect_uri"), asked.get("state")
-    client = issuer.clients.find(hinted["aud"] if hinted is not None else asked.get("client_id", ""))
+    client = provider.clients.find(hinted["aud"] if hinted is not None else asked.get("client_id", ""))
     if to is None or client is None or to not in client.after_logout or asked.get("client_id", client.id) != client.id:
         return None
     return to if state is None else answer_url(to, {"state": state[:MAX_STATE]})
 
 
-def userinfo_routes(issuer: OpenIdProvider) -> APIRouter:
+def userinfo_routes(provider: OpenIdProvider) -> APIRouter:
     """For clients."""
     router = APIRouter(route_class=ProtocolRoute)
 
@@ -310,18 +310,18 @@ def userinfo_routes(issuer: OpenIdProvider) -> APIRouter:
         if scheme.lower() != "bearer":
             raise OAuthError("invalid_token", "an access token is needed", status=401, challenge="Bearer")
         try:
-            claims = issuer.tokens.read_access(token.strip())
+            claims = provider.tokens.read_access(token.strip())
         except Unauthenticated as error:
             raise _invalid() from error
-        person = issuer.people.find(claims["sub"])
-        if person is None or person.disabled:
+        user = provider.users.find(claims["sub"])
+        if user is None or user.disabled:
             raise _invalid()
         scopes = claims.get("scope", "").split()
         if "openid" not in scopes:
             raise OAuthError(
                 "insufficient_scope", "this needs the scope openid", status=403, challenge='Bearer error="insufficient_scope"'
             )
-        answer = {"sub": person.subject} | ({"email": person.email} if "email" in scopes else {})
+        answer = {"sub": user.subject} | ({"email": user.email} if "email" in scopes else {})
         return JSONResponse(answer, headers=NO_STORE)
 
     return router
