@@ -124,7 +124,8 @@ class Tables(Protocol):
 def check_item_key(key: ItemKey) -> None:
     """Checks both parts of an item's key."""
     for part in key:
-        check_key_part(part)
+        if not (part.isascii() and 1 <= len(part) <= MAX_KEY_BYTES):  # nearly every key: no further look at its bytes
+            check_key_part(part)
 
 
 def check_key_part(part: str) -> bytes:
