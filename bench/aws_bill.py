@@ -23,7 +23,7 @@ from postroom.model.batch import GROUP_SIZE
 from postroom.pipeline.sender.dispatch import RATE_PER_FUNCTION
 from postroom.pipeline.sender.provider_route import BULK_SHARE
 from postroom.pipeline.sender.rate_gate import GRANT, GRANTS
-from postroom.wiring.sending import MOMENT_ON_AWS_S
+from postroom.wiring.container import MOMENT_ON_AWS_S
 
 IDLE: Final = ", idle"
 """Of a function that was called when there was nothing to do."""

@@ -39,7 +39,7 @@ from postroom.model.tokens import MessageRef, ses_tags
 from postroom.platform.aws import _clients
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Verdict
 from postroom.services.campaign_creation import CampaignParts
-from postroom.wiring.ses import SesAccounts
+from postroom.wiring.providers import SesAccounts
 
 FOLLOWED = 100
 """Calls for the stream: the little server of the index grows slow where a real one does not."""

@@ -31,15 +31,15 @@ class Ends:
 
 @cache
 def steps() -> ImportSteps:
-    stores, ledger = container().stores, container().ledger
+    opened = container()
     small = ParallelImport(
-        campaigns=ledger.campaigns,
-        messages=stores.messages,
-        objects=stores.objects,
-        suppression=ledger.suppression,
-        tables=stores.tables,
-        tenants=ledger.tenants,
-        clock=stores.clock,
+        campaigns=opened.records,
+        messages=opened.messages,
+        objects=opened.objects,
+        suppression=opened.suppression,
+        tables=opened.tables,
+        tenants=opened.tenants,
+        clock=opened.clock,
         sizes=SIZES,
     )
     return ImportSteps(container(), small, Ends())

@@ -108,7 +108,7 @@ def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Conta
 
 
 def test_hits_wait_in_no_memory(postroom: Container) -> None:
-    assert isinstance(postroom.hits, SyncTrackingSink)
+    assert isinstance(postroom.tracking_sink, SyncTrackingSink)
 
 
 def _subject(token: str) -> str:

@@ -95,7 +95,7 @@ def test_a_notice_is_on_the_record_and_the_list(desk: Desk) -> None:
     for _ in range(2):
         assert desk.call("notices", notice, desk.notice(notices.delivery), "nonsense") == []
     assert desk.stands().status is MessageStatus.BOUNCED
-    entry = desk.postroom.ledger.suppression.get("default", desk.key)
+    entry = desk.postroom.suppression.get("default", desk.key)
     assert entry is not None
     assert entry.reason is SuppressionReason.BOUNCE
 

@@ -68,7 +68,7 @@ def test_hostile_values_arrive_byte_for_byte(make_office: MakeOffice) -> None:
     assert sorted(sink.recipients()) == sorted(HOSTILE)
     assert sink.violations == []
     with office.opened() as postroom:
-        composer = postroom.composing.load(postroom.records.get(office.ref))
+        composer = postroom.compiler.load(postroom.records.get(office.ref))
     ledger = office.messages()
     for one in sink.accepted:
         message = ledger[one.recipient]

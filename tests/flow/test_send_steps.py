@@ -44,7 +44,7 @@ class World:
         self.postroom = postroom
         self.sink = sink
         self.runs = Runs()
-        self.steps = SendSteps(postroom, postroom.rounds, self.runs)
+        self.steps = SendSteps(postroom, postroom.dispatch, self.runs)
         spec = CampaignSpec(
             name="test", content=Content(from_="news@shop.example", subject="Hello"), policies=Policies(retry_after_ms=1_000)
         )

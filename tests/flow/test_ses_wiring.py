@@ -26,8 +26,7 @@ from postroom.platform.ports.rates import RateLimit
 from postroom.services.providers import ProviderCaller, ProviderService, provider_url
 from postroom.settings import AwsEnvironment, Settings
 from postroom.wiring.doctor import build_doctor
-from postroom.wiring.sending import ConnectionBudgets, examined, way_out
-from postroom.wiring.ses import SesAccounts
+from postroom.wiring.providers import ConnectionBudgets, SesAccounts, build_route, examine_provider
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import deliveries, send, until
 from tests.fakes.ses_simulator.rules import Options
@@ -49,7 +48,7 @@ class House:
         self.accounts = SesAccounts(AwsEnvironment.from_environ(environ), rates, self.clock, topics=(ARN,))
 
     def way(self, tenant: str = "acme", name: str = "default") -> ProviderRoute:
-        return way_out(self.providers, ConnectionBudgets(), tenant, name, accounts=self.accounts)
+        return build_route(self.providers, ConnectionBudgets(), tenant, name, accounts=self.accounts)
 
 
 @pytest.fixture
@@ -161,7 +160,7 @@ def test_a_secret_that_is_given_beside_the_url_may_hold_anything_that_awss_do(ho
 
 
 def test_a_provider_is_tested_by_asking_the_account(house: House) -> None:
-    findings = examined(house.accounts, house.providers.credentials("acme", "default"))
+    findings = examine_provider(house.accounts, house.providers.credentials("acme", "default"))
     assert {finding.level for finding in findings} == {Level.OK}
     assert "50 recipients a second" in " ".join(finding.text for finding in findings)
 

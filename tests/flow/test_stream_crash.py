@@ -94,7 +94,7 @@ def service(postroom: Container) -> MessageService:
         MessageSources(contents=no_template, check_sender=lambda _tenant, _from: None, ready=no_upload),
         MessageAcceptance(postroom.messages, postroom.streams, postroom.clock),
         contents=ContentStore(postroom.objects),
-        singles=TransactionalCompiler(postroom.composing, postroom.tenants, postroom.objects),
+        singles=TransactionalCompiler(postroom.compiler, postroom.tenants, postroom.objects),
         messages=postroom.messages,
         suppression=SuppressionList(postroom.tables, postroom.clock),
         tenants=postroom.tenants,

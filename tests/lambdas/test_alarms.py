@@ -15,7 +15,7 @@ import pytest
 from postroom.entrypoints.lambdas import alarms
 from postroom.errors import Denied, Unavailable
 from postroom.events.alarms import pagerduty_event, parse_alarm
-from postroom.wiring.alerts import Pager
+from postroom.wiring.aws import Pager
 from tests.lambdas.kit import Context, installed
 
 ARN = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:postroom-prod-StuckCampaigns"

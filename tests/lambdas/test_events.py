@@ -81,7 +81,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 def test_a_notice_is_on_the_record_the_list_and_the_tally_when_the_call_ends(desk: Desk, wrapped: Any) -> None:
     assert desk.call("notices", wrapped(desk.notice())) == []
     assert desk.stands().status is MessageStatus.BOUNCED
-    entry = desk.postroom.ledger.suppression.get("default", desk.key)
+    entry = desk.postroom.suppression.get("default", desk.key)
     assert entry is not None
     assert (entry.reason, entry.address) == (SuppressionReason.BOUNCE, ADDRESS)
     minute = desk.postroom.clock.now() // MINUTE_MS
@@ -113,12 +113,12 @@ def test_a_notice_of_mail_to_somebody_else_is_dropped(desk: Desk) -> None:
 
 def test_who_unsubscribes_at_ses_is_on_the_list_of_the_topic(desk: Desk) -> None:
     assert desk.call("notices", desk.notice(notices.subscription)) == []
-    (entry,) = desk.postroom.ledger.suppression.entries_for("default", desk.key)
+    (entry,) = desk.postroom.suppression.entries_for("default", desk.key)
     assert entry.reason is SuppressionReason.UNSUBSCRIBE
 
 
 def test_arrivals_are_applied_and_only_what_cannot_be_read_is_given_back(desk: Desk) -> None:
-    desk.postroom.arrivals.put(desk.postroom.ses_webhook.parse_queued(desk.notice()))
+    desk.postroom.inbound_events.put(desk.postroom.ses_webhook.parse_queued(desk.notice()))
     (item,) = desk.postroom.queues.receive("feedback")
     assert desk.call("feedback", "nonsense", item.body) == ["0"]
     assert desk.stands().status is MessageStatus.BOUNCED

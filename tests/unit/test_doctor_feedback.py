@@ -20,7 +20,6 @@ from postroom.services.doctor import BounceProbe, check_bounce_domain
 from postroom.settings import Settings
 from postroom.wiring import doctor, open_app
 from postroom.wiring.doctor import build_doctor
-from postroom.wiring.feedback import listener
 from tests.fakes.listening import listening
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import SmtpSink
@@ -121,7 +120,7 @@ def test_nobody_listening_is_no_answer() -> None:
 
 def test_the_doctor_knows_its_own_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(data=tmp_path / "data", bounce_domain=DOMAIN, feedback_listen="127.0.0.1:25")
-    with open_app(settings) as postroom, listening(listener(postroom).handler) as ours, SmtpSink() as catch_all:
+    with open_app(settings) as postroom, listening(postroom.mail_listener().handler) as ours, SmtpSink() as catch_all:
         postroom.tenants.get("default")
         monkeypatch.setattr(Resolver, "txt", lambda _self, name: [])
         monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["127.0.0.1"])

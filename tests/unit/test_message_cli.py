@@ -92,9 +92,9 @@ def test_people_show_in_the_numbers_of_their_campaign() -> None:
 def test_a_single_message() -> None:
     run("sender", "trust", "shop@example.com")
     with session() as postroom:
-        seed = postroom.singles.new_seed()
+        seed = postroom.transactional.new_seed()
         request = MessageRequest(to="anna@example.org", from_="shop@example.com", subject="Hello", html="<p>Hello</p>")
-        (accepted,) = postroom.singles.submit("default", [request], seed=seed)
+        (accepted,) = postroom.transactional.submit("default", [request], seed=seed)
         assert isinstance(accepted, AcceptedMessage)
     shown = json.loads(run("message", "show", accepted.id, "--json"))
     assert (shown["address"], shown["status"]) == ("anna@example.org", "pending")

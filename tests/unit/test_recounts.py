@@ -150,7 +150,7 @@ def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: P
         messages.store(ref, [MessageRow(batch, key, 1, "anna@example.org", None, "[]")], now)
         messages.recount(ref)
         bounced = Event(kind=EventKind.DELIVERED, attempt=1, at=now, id="e", source="dsn")
-        postroom.arrivals.put([InboundEvent(tenant.number, ref.campaign, batch, key, bounced)])
+        postroom.inbound_events.put([InboundEvent(tenant.number, ref.campaign, batch, key, bounced)])
         assert postroom.feedback.once()
         assert list(messages.stale(ref)) == [batch]
         stopped = threading.Event()

@@ -12,8 +12,8 @@ from postroom.entrypoints.server.processes import check_certificate, listening_f
 from postroom.errors import Invalid
 from postroom.settings import Settings
 from postroom.wiring import open_app
-from postroom.wiring.doctor import demand_secrets
-from postroom.wiring.feedback import check_way_back
+from postroom.wiring.container import check_inbound_mail
+from postroom.wiring.doctor import check_master_key
 
 
 def settings(**environ: str) -> Settings:
@@ -62,10 +62,10 @@ def test_a_door_on_every_address_needs_one_that_people_use() -> None:
 
 def test_a_listener_without_a_domain_and_a_mailbox_that_cannot_be_meant_so_stop_the_start() -> None:
     with pytest.raises(Invalid, match="POSTROOM_FEEDBACK_LISTEN needs POSTROOM_BOUNCE_DOMAIN"):
-        check_way_back(settings(POSTROOM_FEEDBACK_LISTEN="0.0.0.0:25"))
+        check_inbound_mail(settings(POSTROOM_FEEDBACK_LISTEN="0.0.0.0:25"))
     with pytest.raises(Invalid, match="only a server on this machine"):
-        check_way_back(settings(POSTROOM_FEEDBACK_MAILBOX="imap://user:hush@imap.example?tls=none"))
-    check_way_back(settings(POSTROOM_FEEDBACK_MAILBOX="imaps://user:hush@imap.example"))
+        check_inbound_mail(settings(POSTROOM_FEEDBACK_MAILBOX="imap://user:hush@imap.example?tls=none"))
+    check_inbound_mail(settings(POSTROOM_FEEDBACK_MAILBOX="imaps://user:hush@imap.example"))
 
 
 def test_the_mailroom_s_port_that_is_taken_is_said() -> None:
@@ -80,11 +80,11 @@ def test_the_mailroom_s_port_that_is_taken_is_said() -> None:
 def test_no_server_starts_where_the_master_key_is_missing(tmp_path: Path) -> None:
     """It would make another one, and all would look well."""
     here = settings(POSTROOM_DATA=str(tmp_path / "data"))
-    demand_secrets(here)
+    check_master_key(here)
     with open_app(here) as postroom:
         postroom.objects.put("default/uploads/a", b"anna@example.com")
-    demand_secrets(here)
+    check_master_key(here)
     (tmp_path / "data" / "master.key").rename(tmp_path / "elsewhere.key")
     with pytest.raises(Invalid, match=r"master\.key is missing, and 1 files are encrypted under it: bring it back"):
-        demand_secrets(here)
-    demand_secrets(settings(POSTROOM_DATA=str(tmp_path / "data"), POSTROOM_MASTER_KEY_FILE=str(tmp_path / "elsewhere.key")))
+        check_master_key(here)
+    check_master_key(settings(POSTROOM_DATA=str(tmp_path / "data"), POSTROOM_MASTER_KEY_FILE=str(tmp_path / "elsewhere.key")))

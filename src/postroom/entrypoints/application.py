@@ -36,7 +36,7 @@ def tracking(postroom: Container) -> Routers:
 
     mail = _mail_prefixes(postroom)
     yield tracking_routes(postroom.tracking, mail)
-    yield unsubscribe_routes(postroom.unsubscribing, postroom.sender_display.name_for, mail)
+    yield unsubscribe_routes(postroom.unsubscribe, postroom.sender_display.name_for, mail)
 
 
 def templates(postroom: Container) -> Routers:
@@ -64,14 +64,14 @@ def email(postroom: Container, changed: Callable[[CampaignRef], None] = lambda r
     desk = CampaignServices(
         campaigns=postroom.campaigns,
         requests=postroom.campaign_requests,
-        edits=postroom.edits,
-        changes=postroom.changes,
+        edits=postroom.campaign_editor,
+        changes=postroom.campaign_actions,
         dry_run=postroom.dry_run,
         changed=changed,
     )
     yield campaign_routes(desk)
-    yield template_test_routes(postroom.singles, postroom.identities.first_address)
-    yield message_routes(postroom.singles)
+    yield template_test_routes(postroom.transactional, postroom.identities.first_address)
+    yield message_routes(postroom.transactional)
     yield suppression_routes(postroom.suppressions, _download(postroom))
     yield erasure_routes(postroom.erasure_requests)
     yield sender_routes(postroom.senders)
@@ -87,7 +87,7 @@ def status(postroom: Container, board: StatusCache | None = None) -> Routers:
     from postroom.gateway.routes.system import health_routes
 
     yield health_routes(_checks(postroom))
-    yield campaign_message_routes(postroom.reading, postroom.exports, _download(postroom))
+    yield campaign_message_routes(postroom.campaign_reader, postroom.exports, _download(postroom))
     yield status_routes(board or StatusCache(postroom.status, postroom.clock))
     yield audit_log_routes(postroom.audit)
 

@@ -1,19 +1,24 @@
-"""The AWS home: every adapter over one stack, which `postroom deploy` made and the settings name.
+"""The AWS backend: every adapter over the stack that `postroom deploy` made and the settings name.
 
-A function uses few of them, and waits for all that it opens: a client costs 20 to 70 ms of CPU. So each is opened, and imported,
-when it is first asked for.
+A function uses few adapters, and waits for all that it opens: a boto3 client costs 20 to 70 ms of CPU. So each adapter is opened,
+and imported, when it is first used.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from postroom.clock import SystemClock
-from postroom.errors import Invalid, Unsupported
-from postroom.platform.aws._clients import AwsAccount
+from postroom.errors import Denied, Invalid, Unavailable, Unsupported
+from postroom.events.alarms import PAGERDUTY
+from postroom.platform.aws._clients import AwsAccount, secret_text
 from postroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,21 +39,25 @@ if TYPE_CHECKING:
     from postroom.platform.aws.transfers import S3Transfers
     from postroom.platform.aws.workflows import StepWorkflows
     from postroom.platform.ports.feed import MessageChange
+    from postroom.platform.web.client import WebResponse
     from postroom.wiring.embedded import Machine
+
+_SUCCESS: Final = 2
+_REFUSED: Final = frozenset({400, 401, 403, 404})
 
 
 @contextmanager
 def open_aws(settings: Settings) -> Iterator[AwsStores]:
-    """Nothing is made: the stack is there."""
+    """Open the stores; creates nothing, since the stack exists."""
     with ExitStack() as stack:
         yield AwsStores(settings, stack)
 
 
 class AwsStores:
-    """`wiring.stores.Stores`. `Invalid`, from any of them: a setting is missing."""
+    """`wiring.stores.Stores`. Each member raises `Invalid` when its setting is missing."""
 
     def __init__(self, settings: Settings, closing: ExitStack) -> None:
-        """`closing`: where what is opened is closed."""
+        """`closing`: closes what is opened."""
         self.clock = SystemClock()
         self.machine: Machine | None = None
         self._settings = settings
@@ -56,7 +65,7 @@ class AwsStores:
         self._account = AwsAccount()
 
     def on_one_machine(self, what: str) -> Machine:
-        """There is none."""
+        """Raises `Unsupported`: there is none."""
         raise Unsupported(f"{what} is for an installation on one machine; this one is on AWS, where the stack does that")
 
     @cached_property
@@ -143,7 +152,7 @@ class AwsStores:
     def identity(self) -> CognitoIdentity | None:
         pool, issuer = self._settings.aws_user_pool, self._settings.issuer
         if pool is None or issuer is None or not issuer.endswith(f"/{pool}"):
-            return None  # people sign in elsewhere
+            return None  # users sign in at another issuer
         from postroom.platform.aws.identity import CognitoIdentity
 
         client = self._account.cognito()
@@ -187,3 +196,39 @@ def search_index(settings: Settings) -> SearchIndex:
     from postroom.platform.aws.search import SearchIndex
 
     return SearchIndex(settings.aws_search)
+
+
+@dataclass(frozen=True, slots=True)
+class Pager:
+    """PagerDuty's Events API v2 (https://developer.pagerduty.com/docs/events-api-v2/overview/), for alarms of the stack."""
+
+    routing_key: str = field(repr=False)
+    url: str = PAGERDUTY
+    networks: tuple[str, ...] = ()
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Send an event. Raises `Denied` if PagerDuty refuses it (a wrong key, say), `Unavailable` if it should be sent again."""
+        response = asyncio.run(self._post(msgspec.json.encode(event)))
+        if response.status in _REFUSED:
+            raise Denied(f"PagerDuty refuses an alarm ({response.status}): {response.text[:200]}")
+        if response.status // 100 != _SUCCESS:
+            raise Unavailable(f"PagerDuty answered {response.status}")
+
+    async def _post(self, body: bytes) -> WebResponse:
+        from postroom.platform.web.client import WebClient
+
+        client = WebClient(networks=self.networks, connections=1)
+        try:
+            return await client.post(self.url, {"Content-Type": "application/json"}, body)
+        finally:
+            await client.close()
+
+
+def pager(settings: Settings) -> Pager | None:
+    """Return None if no routing key is set (a secret of Secrets Manager)."""
+    return None if settings.aws_pagerduty is None else _pager(settings.aws_pagerduty)
+
+
+@cache
+def _pager(secret: str) -> Pager:
+    return Pager(secret_text(AwsAccount(), secret))

@@ -1,4 +1,4 @@
-"""What is examined and copied without opening the installation: `doctor`, backups."""
+"""`postroom doctor` and backups: both read the data directory without opening the installation."""
 
 from __future__ import annotations
 
@@ -42,14 +42,13 @@ from postroom.services.doctor import BounceProbe, Check, Doctor, check_bounce_do
 from postroom.services.doctor import check_sending_domain as examine_domain
 from postroom.services.providers import warming
 from postroom.settings import Settings
+from postroom.wiring.container import check_inbound_mail
 from postroom.wiring.embedded import holds_people, key_file, master_keys
-from postroom.wiring.feedback import check_way_back
-from postroom.wiring.sending import no_relay
-from postroom.wiring.ses import config_of, examined_ses
+from postroom.wiring.providers import examine_account, examine_inbox, parse_config
 
 
 def backups(settings: Settings) -> BackupService:
-    """Copies of the data directory, and their way back; needs nothing opened."""
+    """Return the service that copies and restores the data directory."""
     return BackupService(DirectoryArchive(settings.data, SystemClock()), _records, partial(_hold_streams, settings))
 
 
@@ -75,16 +74,16 @@ def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
 
 
 def build_doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -> Doctor:
-    """What can be examined of this installation; opens nothing yet."""
+    """Return the doctor with all checks that apply to these settings; opens nothing yet."""
     checks: list[tuple[str, Check]] = [("data directory", partial(check_data_directory, settings.data))]
-    checks.append(("master key", partial(_secrecy, settings)))
+    checks.append(("master key", partial(_encryption, settings)))
     if settings.mail == INBOX:
-        checks.append(("mail server", no_relay))
+        checks.append(("mail server", examine_inbox))
     else:
-        checks.append(("mail server", partial(_way_out, settings, domain)))
+        checks.append(("mail server", partial(_mail_server, settings, domain)))
     if settings.public_url is not None:
         checks.append(("public URL", partial(examine_public_url, settings.public_url)))
-    checks.append(("way back", partial(_settled, settings)))
+    checks.append(("way back", partial(_inbound_mail, settings)))
     if settings.bounce_domain is not None:
         checks.append(("bounce domain", partial(_bounce_domain, settings, settings.bounce_domain)))
     checks.append(("warm-up", partial(_warm_ups, settings)))
@@ -94,36 +93,36 @@ def build_doctor(settings: Settings, domain: str | None, selectors: tuple[str, .
     return Doctor(checks)
 
 
-def _way_out(settings: Settings, domain: str | None) -> Iterator[Finding]:
-    config = config_of(settings.mail, settings.aws, trusted=True)
+def _mail_server(settings: Settings, domain: str | None) -> Iterator[Finding]:
+    config = parse_config(settings.mail, settings.aws, trusted=True)
     if isinstance(config, SesConfig):
-        return examined_ses(config, settings.aws, SystemClock(), topics=settings.ses_topics, domain=domain)
+        return examine_account(config, settings.aws, SystemClock(), topics=settings.ses_topics, domain=domain)
     return examine_relay(config)
 
 
-def _settled(settings: Settings) -> Iterator[Finding]:
-    """As `postroom serve` looks at it before it starts. `Invalid`."""
-    check_way_back(settings)
+def _inbound_mail(settings: Settings) -> Iterator[Finding]:
+    """The check that `postroom serve` makes before it starts. Raises `Invalid`."""
+    check_inbound_mail(settings)
     yield from ()
 
 
 def _bounce_domain(settings: Settings, domain: str) -> Iterator[Finding]:
-    yield from check_bounce_domain(domain, Resolver(), _trial(settings) if settings.feedback_listen else None)
+    yield from check_bounce_domain(domain, Resolver(), _bounce_probe(settings) if settings.feedback_listen else None)
     if not (settings.feedback_listen or settings.feedback_mailbox or settings.ses_topics):
         yield from unread_bounce_domain(domain)
 
 
-def _trial(settings: Settings) -> BounceProbe | None:
-    """A return path that opens, of a campaign that there is not, and one that does not. None: nobody has sent anything yet."""
+def _bounce_probe(settings: Settings) -> BounceProbe | None:
+    """Return a valid return path of no campaign, and an invalid one; None if nothing was sent yet."""
     with _tables(settings) as tables:
         tenant = None if tables is None else Tenants(tables, SystemClock()).get(DEFAULT_TENANT)
     if tenant is None:
         return None
-    ours, strange = (
+    valid, invalid = (
         TokenSealer(each, encode(0, CAMPAIGN_ID_LENGTH)).return_path(0, Key(bytes(KEY_BYTES)), 1)
         for each in (tenant, replace(tenant, secret=os.urandom(len(tenant.secret))))
     )
-    return BounceProbe(ours, strange, accepts_recipients)
+    return BounceProbe(valid, invalid, accepts_recipients)
 
 
 def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iterator[Finding]:
@@ -133,7 +132,7 @@ def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iter
 
 
 def _dkim(settings: Settings, domain: str | None) -> Iterator[Finding]:
-    """Of keys that we sign with; without any, nothing is to be said."""
+    """Check the keys that sign; no finding without any."""
     with _tables(settings) as tables:
         if tables is not None:
             keys = DkimKeys(tables, MasterSecrets(master_keys(settings, SystemClock())))
@@ -141,7 +140,7 @@ def _dkim(settings: Settings, domain: str | None) -> Iterator[Finding]:
 
 
 def _warm_ups(settings: Settings) -> Iterator[Finding]:
-    """Of shared providers that are being warmed up; without any, nothing is to be said."""
+    """Report shared providers that are being warmed up; no finding without any."""
     with _tables(settings) as tables:
         if tables is not None:
             clock = SystemClock()
@@ -150,14 +149,14 @@ def _warm_ups(settings: Settings) -> Iterator[Finding]:
 
 
 def _keys_for(tables: SqliteTables, domain: str | None) -> Iterator[DomainKeys]:
-    """Of the domain and those above it; None: all there are."""
+    """Keys of the domain and its parents; all keys if `domain` is None."""
     for name in [None] if domain is None else covering(f"postmaster@{sender_name(domain)}")[1:]:
         yield from keys_for_domain(tables, name)
 
 
 @contextmanager
 def _tables(settings: Settings) -> Iterator[SqliteTables | None]:
-    """None: nothing was stored yet, and looking makes nothing."""
+    """Yield None if nothing was stored yet; creates nothing."""
     if not (settings.data / CONTROL_FILE).exists():
         yield None
         return
@@ -165,14 +164,14 @@ def _tables(settings: Settings) -> Iterator[SqliteTables | None]:
         yield SqliteTables(control, SystemClock())
 
 
-def _secrecy(settings: Settings) -> Iterator[Finding]:
+def _encryption(settings: Settings) -> Iterator[Finding]:
     keys, index = master_keys(settings, SystemClock()), settings.data / "objects" / "objects.db"
     return check_encryption(keys, key_file(settings), index=index, applies=holds_people)
 
 
-def demand_secrets(settings: Settings) -> None:
-    """`Invalid`, `Unavailable`: what is encrypted cannot be opened. A server that began would make another master key in place of
-    the one that is missing."""
-    for finding in _secrecy(settings):
+def check_master_key(settings: Settings) -> None:
+    """Raises `Invalid` or `Unavailable` when encrypted data cannot be opened: a server that started would create a new master key
+    in place of the missing one."""
+    for finding in _encryption(settings):
         if finding.level is Level.FAIL:
             raise Invalid(f"{finding.text}: {finding.todo}")

@@ -1,4 +1,4 @@
-"""The embedded home, opened: every adapter over one data directory."""
+"""The embedded backend: every adapter over one data directory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.settings import Settings
 
 _HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/(rejected|work)/.+|export.*))")
-"""Uploads, recipient lists, reports of rejected rows."""
+"""Objects with addresses: uploads, recipient lists, reports of rejected rows, exports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What only an installation on one machine has: its own engines, and its own master key."""
+    """Members that only an installation on one machine has: its workflow and timer engines, and its master key."""
 
     master_keys: ConfiguredKeys | KeyFile
     timers: SqliteTimers
@@ -42,7 +42,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class MachineStores:
-    """`wiring.stores.Stores`, all open."""
+    """`wiring.stores.Stores`, all opened at once."""
 
     clock: Clock
     secrets: MasterSecrets
@@ -58,16 +58,16 @@ class MachineStores:
     transfers: HttpTransfers
     machine: Machine
     identity: None = None
-    """The built-in issuer's, which stands above."""
+    """The built-in issuer is a service (`Services.identity`)."""
 
     def on_one_machine(self, what: str) -> Machine:
-        """It is one."""
+        """Return the machine."""
         return self.machine
 
 
 @contextmanager
 def open_embedded(settings: Settings) -> Iterator[MachineStores]:
-    """Made where they are missing; closed at the end."""
+    """Open the stores, creating what is missing; the context manager closes them."""
     clock, data = SystemClock(), settings.data
     with ExitStack() as stack:
         control = open_control(data)
@@ -106,10 +106,10 @@ def holds_people(key: str) -> bool:
 
 
 def master_keys(settings: Settings, clock: Clock) -> ConfiguredKeys | KeyFile:
-    """Where they come from; makes none."""
+    """Return the source of the master keys; creates no key."""
     return KeyFile(key_file(settings), clock) if settings.master_key is None else ConfiguredKeys(settings.master_key)
 
 
 def key_file(settings: Settings) -> Path:
-    """Where the master key is kept when it is no setting."""
+    """Return the file of the master key, which is used unless the key itself is a setting."""
     return settings.master_key_file or settings.data / FILE_NAME

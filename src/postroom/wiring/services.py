@@ -1,51 +1,30 @@
-"""The services of one installation: what the API and the command line call.
+"""The services of one installation: the API and the command line call them.
 
-A service is built, and what it needs imported, when it is first used. A function on AWS uses few of them, and its first caller
+A service is built, and its modules are imported, when it is first used. A function on AWS uses few of them, and its first caller
 waits for everything that it imports (tests/lambdas/test_cold_start.py): so imports are inside the members.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from postroom.errors import Invalid
 from postroom.settings import Settings
-from postroom.wiring.ledger import Ledger
+from postroom.wiring.stores import Repositories
 
 if TYPE_CHECKING:
-    from postroom.clock import Clock
     from postroom.delivery.compose import ContentCompiler
     from postroom.delivery.transactional import ContentStore, TransactionalCompiler
     from postroom.gateway.auth import TokenAuthenticator
     from postroom.identity.provider import OpenIdProvider
-    from postroom.ledger.audit import AuditLog
-    from postroom.ledger.callback_deliveries import CallbackDeliveries
-    from postroom.ledger.callback_endpoints import CallbackEndpoints
-    from postroom.ledger.campaigns import Campaigns
-    from postroom.ledger.inbound_events import InboundEventQueue
-    from postroom.ledger.memberships import Memberships
-    from postroom.ledger.providers import ProviderCredentials, Providers
-    from postroom.ledger.rate_windows import RateRecorder
-    from postroom.ledger.recounts import Recounts
-    from postroom.ledger.senders import Senders
-    from postroom.ledger.streams import DailyStreams
-    from postroom.ledger.tenants import Tenants
+    from postroom.ledger.providers import ProviderCredentials
     from postroom.model.finding import Finding
     from postroom.platform.mail.inbox import Inbox
-    from postroom.platform.ports.feed import Feed
     from postroom.platform.ports.identity import IdentityProvider
-    from postroom.platform.ports.journal import Journals
-    from postroom.platform.ports.messages import Messages
-    from postroom.platform.ports.objects import Objects
-    from postroom.platform.ports.queues import Queues
-    from postroom.platform.ports.secrets import Secrets
-    from postroom.platform.ports.tables import Tables
-    from postroom.platform.ports.timers import Timers
-    from postroom.platform.ports.workflows import Workflows
     from postroom.services.callbacks import CallbackService
     from postroom.services.campaign_actions import CampaignActions
-    from postroom.services.campaign_creation import CampaignCreator, CampaignRequests
+    from postroom.services.campaign_creation import CampaignCreator, CampaignDefaults, CampaignRequests
     from postroom.services.campaigns import CampaignEditor, CampaignReader, CampaignService
     from postroom.services.dkim import DkimService
     from postroom.services.dry_run import DryRun
@@ -64,70 +43,13 @@ if TYPE_CHECKING:
     from postroom.services.templates import TemplateService
     from postroom.services.uploads import UploadService
     from postroom.services.users import MemberService
-    from postroom.wiring.ses import SesAccounts
-    from postroom.wiring.stores import Stores
+    from postroom.wiring.providers import SesAccounts
 
 NO_AUDIENCE: Final = "POSTROOM_ISSUER needs POSTROOM_AUDIENCE: else tokens for any other application would be taken too"
-_STORES: Final = frozenset(
-    ("clock", "secrets", "tables", "objects", "messages", "queues", "timers", "workflows", "feed", "journals")
-)
-_REPOSITORIES: Final = {
-    "tenants": "tenants",
-    "memberships": "memberships",
-    "audit": "audit",
-    "identities": "senders",
-    "providers": "providers",
-    "records": "campaigns",
-    "streams": "streams",
-    "arrivals": "arrivals",
-    "recounts": "recounts",
-    "tally": "tally",
-    "callbacks": "callbacks",
-    "deliveries": "deliveries",
-}
-"""Members that are the ledger's, by their names there."""
 
 
-class Services:
-    """Stores, repositories and services. Raises `Invalid` when a member needs a setting that cannot be used."""
-
-    if TYPE_CHECKING:  # `__getattr__` finds them
-        clock: Clock
-        secrets: Secrets
-        tables: Tables
-        objects: Objects
-        messages: Messages
-        queues: Queues
-        timers: Timers
-        workflows: Workflows
-        feed: Feed
-        journals: Journals
-        tenants: Tenants
-        memberships: Memberships
-        audit: AuditLog
-        identities: Senders
-        providers: Providers
-        records: Campaigns
-        streams: DailyStreams
-        arrivals: InboundEventQueue
-        recounts: Recounts
-        tally: RateRecorder
-        callbacks: CallbackEndpoints
-        deliveries: CallbackDeliveries
-
-    def __init__(self, settings: Settings, stores: Stores) -> None:
-        self.settings = settings
-        self.stores = stores
-        self.ledger = Ledger(settings, stores)
-
-    if not TYPE_CHECKING:  # else mypy would allow any name
-
-        def __getattr__(self, name: str) -> object:
-            if name in _STORES:
-                return getattr(self.stores, name)
-            if name in _REPOSITORIES:
-                return getattr(self.ledger, _REPOSITORIES[name])
-            raise AttributeError(f"{type(self).__name__} has no {name}")
+class Services(Repositories):
+    """Repositories and services. Raises `Invalid` when a member needs a setting that cannot be used."""
 
     # Users and keys
 
@@ -141,7 +63,7 @@ class Services:
     def api_keys(self) -> ApiKeyService:
         from postroom.services.keys import ApiKeyService
 
-        return ApiKeyService(self.ledger.keys, self.clock)
+        return ApiKeyService(self.key_records, self.clock)
 
     @cached_property
     def issuer(self) -> OpenIdProvider | None:
@@ -173,7 +95,7 @@ class Services:
             jwks = LocalJwks(issuer.keys.published, self.clock)
         return TokenAuthenticator(
             self.memberships,
-            self.ledger.keys,
+            self.key_records,
             self.tenants,
             jwks,
             issuer=settings.issuer or settings.api_base_url,
@@ -193,14 +115,14 @@ class Services:
         from postroom.platform.embedded.secrets import KeyFile
         from postroom.services.key_rotation import SealingKeyRotation
 
-        machine, ledger = self.stores.on_one_machine("changing the master key"), self.ledger
+        machine = self.stores.on_one_machine("changing the master key")
         owners = [
             ("objects", machine.objects.reseal),
-            ("providers", ledger.providers.reseal),
-            ("DKIM keys", ledger.dkim.reseal),
-            ("callbacks", ledger.callback_secrets.reseal),
+            ("providers", self.providers.reseal),
+            ("DKIM keys", self.dkim_keys.reseal),
+            ("callbacks", self.callback_secrets.reseal),
             ("signed URLs", machine.transfers.reseal),
-            ("audit", ledger.audit.reseal),
+            ("audit", self.audit.reseal),
             ("sign-in", self._built_in_issuer.reseal),  # also where an external issuer is set: for the way back to this one
         ]
         keys = machine.master_keys
@@ -220,33 +142,34 @@ class Services:
         from postroom.platform.mail.resolver import Resolver
         from postroom.services.dkim import DkimService
 
-        return DkimService(self.ledger.dkim, Resolver(), self.clock)
+        return DkimService(self.dkim_keys, Resolver(), self.clock)
 
     @cached_property
     def provider_service(self) -> ProviderService:
         from postroom.platform.mail.provider_url import check_provider_url
         from postroom.services.providers import ProviderService
 
-        def examined(means: ProviderCredentials) -> list[Finding]:
-            from postroom.wiring.sending import examined  # imports every kind of mailer
+        def examine(credentials: ProviderCredentials) -> list[Finding]:
+            from postroom.wiring.providers import examine_provider  # imports every kind of mailer
 
-            return examined(self.ses_accounts, means)
+            return examine_provider(self.ses_accounts, credentials)
 
-        return ProviderService(
-            self.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=examined
-        )
+        def check(url: str, trusted: bool) -> None:
+            check_provider_url(url, trusted=trusted)
+
+        return ProviderService(self.providers, check=check, examine=examine)
 
     @cached_property
     def ses_accounts(self) -> SesAccounts:
-        from postroom.wiring.ses import SesAccounts
+        from postroom.wiring.providers import SesAccounts
 
-        return SesAccounts(self.settings.aws, self.stores.rates, self.clock, topics=self.settings.ses_topics)
+        return SesAccounts(self.settings.aws, self.rates, self.clock, topics=self.settings.ses_topics)
 
     @cached_property
     def suppressions(self) -> SuppressionLists:
         from postroom.services.suppression import SuppressionLists
 
-        return SuppressionLists(self.ledger.suppression, self.tenants, self.clock)
+        return SuppressionLists(self.suppression, self.tenants, self.clock)
 
     @cached_property
     def inbox(self) -> InboxService:
@@ -263,7 +186,7 @@ class Services:
     # Templates, messages, campaigns
 
     @cached_property
-    def composing(self) -> ContentCompiler:
+    def compiler(self) -> ContentCompiler:
         from postroom.delivery.compose import ContentCompiler
 
         settings = self.settings
@@ -273,7 +196,7 @@ class Services:
             public_url=settings.public_url,
             bounce_domain=settings.bounce_domain,
             mail_comes_back=settings.bounce_domain is not None and bool(settings.feedback_listen or settings.feedback_mailbox),
-            keys=self.ledger.dkim,
+            keys=self.dkim_keys,
         )
 
     @cached_property
@@ -284,16 +207,16 @@ class Services:
         return ContentStore(self.objects)
 
     @cached_property
-    def composed_singles(self) -> TransactionalCompiler:
+    def transactional_compiler(self) -> TransactionalCompiler:
         from postroom.delivery.transactional import TransactionalCompiler
 
-        return TransactionalCompiler(self.composing, self.tenants, self.objects)
+        return TransactionalCompiler(self.compiler, self.tenants, self.objects)
 
     @cached_property
     def templates(self) -> TemplateService:
         from postroom.services.templates import TemplateService
 
-        return TemplateService(self.tables, self.objects, self.clock, self.composing)
+        return TemplateService(self.tables, self.objects, self.clock, self.compiler)
 
     @cached_property
     def uploads(self) -> UploadService:
@@ -302,14 +225,14 @@ class Services:
         return UploadService(
             self.tables,
             self.objects,
-            self.stores.transfers,
+            self.transfers,
             self.clock,
             upload_days=self.settings.upload_days,
             in_use=UploadUsage(self.records),
         )
 
     @cached_property
-    def singles(self) -> MessageService:
+    def transactional(self) -> MessageService:
         from postroom.services.message_acceptance import MessageAcceptance
         from postroom.services.messages import MessageService, MessageSources
 
@@ -318,9 +241,9 @@ class Services:
             sources,
             MessageAcceptance(self.messages, self.streams, self.clock),
             contents=self.contents,
-            singles=self.composed_singles,
+            singles=self.transactional_compiler,
             messages=self.messages,
-            suppression=self.ledger.suppression,
+            suppression=self.suppression,
             tenants=self.tenants,
             clock=self.clock,
         )
@@ -341,33 +264,58 @@ class Services:
 
     @cached_property
     def campaigns(self) -> CampaignService:
-        from postroom.wiring.campaigns import campaign_service
+        from postroom.services.campaigns import CampaignService
 
-        return campaign_service(self.stores, self.ledger, self.campaign_creator)
-
-    @cached_property
-    def campaign_creator(self) -> CampaignCreator:
-        from postroom.wiring.campaigns import campaign_creator
-
-        return campaign_creator(self.stores, self.ledger, self.composing)
-
-    @cached_property
-    def campaign_requests(self) -> CampaignRequests:
-        from postroom.wiring.campaigns import campaign_requests
-
-        return campaign_requests(
-            self.settings, self.stores, self.ledger, creator=self.campaign_creator, templates=self.templates, uploads=self.uploads
+        return CampaignService(
+            self.records,
+            creator=self.campaign_creator,
+            messages=self.messages,
+            objects=self.objects,
+            journals=self.journals,
+            queues=self.queues,
+            timers=self.timers,
+            workflows=self.workflows,
+            bulk_update=self.bulk_update,
+            deliveries=self.deliveries,
+            clock=self.clock,
         )
 
     @cached_property
-    def edits(self) -> CampaignEditor:
+    def campaign_creator(self) -> CampaignCreator:
+        from postroom.services.campaign_creation import CampaignCreator
+
+        return CampaignCreator(
+            self.records, composing=self.compiler, objects=self.objects, workflows=self.workflows, clock=self.clock
+        )
+
+    @cached_property
+    def campaign_requests(self) -> CampaignRequests:
+        """Creates campaigns for the API: everything that a request names must belong to its tenant."""
+        from postroom.model.callback import check_callback_url
+        from postroom.services.campaign_creation import CampaignRequests, CampaignSources
+
+        def check_provider(tenant: str, name: str) -> None:
+            self.providers.for_campaign(tenant, name)
+
+        sources = CampaignSources(
+            self.templates.content,
+            self.uploads.ready,
+            self.identities.check,
+            check_provider,
+            check_callback=partial(check_callback_url, networks=self.settings.callback_networks),
+        )
+        return CampaignRequests(
+            self.campaign_creator, sources, objects=self.objects, clock=self.clock, defaults=campaign_defaults(self.settings)
+        )
+
+    @cached_property
+    def campaign_editor(self) -> CampaignEditor:
         from postroom.services.campaigns import CampaignEditor
-        from postroom.wiring.campaigns import campaign_defaults
 
         return CampaignEditor(self.records, self.queues, self.clock, grace_ms=campaign_defaults(self.settings).grace_ms)
 
     @cached_property
-    def changes(self) -> CampaignActions:
+    def campaign_actions(self) -> CampaignActions:
         from postroom.services.campaign_actions import CampaignActions
 
         return CampaignActions(self.campaigns, self.records, messages=self.messages, workflows=self.workflows, clock=self.clock)
@@ -377,15 +325,15 @@ class Services:
         from postroom.services.dry_run import DryRun
 
         return DryRun(
-            composing=self.composing,
+            composing=self.compiler,
             objects=self.objects,
-            suppression=self.ledger.suppression,
+            suppression=self.suppression,
             tenants=self.tenants,
             clock=self.clock,
         )
 
     @cached_property
-    def reading(self) -> CampaignReader:
+    def campaign_reader(self) -> CampaignReader:
         from postroom.services.campaigns import CampaignReader
 
         return CampaignReader(self.records, self.messages)
@@ -403,14 +351,14 @@ class Services:
             return None
         from postroom.services.exports import ExportFiles
 
-        return ExportFiles(self.objects, self.stores.transfers, self.clock)
+        return ExportFiles(self.objects, self.transfers, self.clock)
 
     @cached_property
     def status(self) -> StatusService:
         from postroom.pipeline.sender.provider_route import DailyQuota
         from postroom.services.status import StatusService
 
-        waiting_for = DailyQuota(self.stores.rates, self.providers, self.clock).waiting_for
+        waiting_for = DailyQuota(self.rates, self.providers, self.clock).waiting_for
         return StatusService(self.records, self.messages, self.clock, waiting_for=waiting_for)
 
     @cached_property
@@ -429,9 +377,9 @@ class Services:
             messages=self.messages,
             objects=self.objects,
             uploads=self.uploads,
-            suppression=self.ledger.suppression,
+            suppression=self.suppression,
             workflows=self.workflows,
-            erasing=MessageEraser(self.messages, self.ledger.bulk_update, self.clock),
+            erasing=MessageEraser(self.messages, self.bulk_update, self.clock),
             callbacks=self.callbacks,
             deliveries=self.deliveries,
         )
@@ -451,9 +399,23 @@ class Services:
 
         return CallbackService(
             self.callbacks,
-            self.ledger.callback_secrets,
+            self.callback_secrets,
             self.deliveries,
             campaigns=self.records,
             networks=self.settings.callback_networks,
             clock=self.clock,
         )
+
+
+def campaign_defaults(settings: Settings) -> CampaignDefaults:
+    """Return the rules of campaigns that name no others."""
+    from postroom.model.campaign import Policies
+    from postroom.services.campaign_creation import CampaignDefaults
+
+    policies = Policies(
+        settle_after_ms=round(settings.settle_after * 1000),
+        rate=settings.rate,
+        give_up_after_ms=round(settings.give_up_after * 1000),
+        retry_after_ms=round(settings.retry_after * 1000),
+    )
+    return CampaignDefaults(policies, round(settings.schedule_grace * 1000))

@@ -57,10 +57,10 @@ def show(
 def _found(postroom: Container, tenant: str, id: str) -> tuple[Message, Sequence[Event]]:  # noqa: A002 - the field's own word
     of, _ = parse_message_id(id)
     if is_stream(of):
-        record = postroom.singles.get(tenant, id)
-        return record.message, postroom.singles.timeline(tenant, record)
-    campaign, found = postroom.reading.message(CampaignRef(tenant, of), id)
-    return found, postroom.reading.timeline(campaign, found)
+        record = postroom.transactional.get(tenant, id)
+        return record.message, postroom.transactional.timeline(tenant, record)
+    campaign, found = postroom.campaign_reader.message(CampaignRef(tenant, of), id)
+    return found, postroom.campaign_reader.timeline(campaign, found)
 
 
 def _row(event: Event) -> tuple[str, ...]:

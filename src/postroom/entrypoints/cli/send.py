@@ -39,7 +39,7 @@ from postroom.model.tokens import MAX_TOPIC_BYTES
 from postroom.services.campaign_creation import AttachedFile, CampaignParts, FieldNames, parse_schedule
 from postroom.settings import Settings
 from postroom.wiring import Container
-from postroom.wiring.campaigns import campaign_defaults
+from postroom.wiring.services import campaign_defaults
 
 _OPTIONS = FieldNames("--at", "--timezone")
 
@@ -161,7 +161,7 @@ def _imported(postroom: Container, ref: CampaignRef) -> Campaign:
 
 
 def _compose_all(postroom: Container, campaign: Campaign, *, as_json: bool) -> int:
-    composer = postroom.composing.load(campaign)
+    composer = postroom.compiler.load(campaign)
     first: bytes | None = None
     problems: list[str] = []
     accepted = largest = 0

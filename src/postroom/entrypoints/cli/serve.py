@@ -27,7 +27,7 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.settings import Settings
 from postroom.telemetry.logs import write_logs
 from postroom.wiring import Container, open_app
-from postroom.wiring.doctor import demand_secrets
+from postroom.wiring.doctor import check_master_key
 
 
 def worker_command(
@@ -116,7 +116,7 @@ def serve_command(
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    demand_secrets(settings)
+    check_master_key(settings)
     with open_app(settings) as postroom, postroom.serving() as alone:
         if not alone:
             raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")

@@ -14,7 +14,7 @@ from typing import Any
 from postroom.entrypoints.lambdas.runtime import container, count, observed
 from postroom.errors import Invalid
 from postroom.events.alarms import AlarmState, pagerduty_event, parse_alarm
-from postroom.wiring.alerts import Pager, pager
+from postroom.wiring.aws import Pager, pager
 
 _METRICS = {AlarmState.ALARM: "AlarmsRinging", AlarmState.OK: "AlarmsEnded"}
 _log = logging.getLogger(__name__)
@@ -39,4 +39,4 @@ def _tell(message: str, to: Pager | None) -> None:
     if alarm.state in _METRICS:
         count(_METRICS[alarm.state])
     if to is not None and (told := pagerduty_event(alarm, to.routing_key)) is not None:
-        to.tell(told)
+        to.send(told)

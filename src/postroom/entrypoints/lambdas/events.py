@@ -29,7 +29,7 @@ def handler(event: Any, _context: Any) -> BatchResponse:
     opened, records = container(), event["Records"]
     items = [_read(opened, record) for record in records]
     problems = opened.feedback.record(items)
-    opened.tally.try_flush()
+    opened.rate_recorder.try_flush()
     failed = [record for record, problem in zip(records, problems, strict=True) if problem is not None]
     for record, problem in zip(records, problems, strict=True):
         if problem is not None:

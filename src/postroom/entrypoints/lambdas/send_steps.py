@@ -175,7 +175,7 @@ class Context(Protocol):
 @cache
 def _steps() -> SendSteps:
     opened = container()
-    return SendSteps(opened, opened.rounds, cast("Runs", opened.workflows))
+    return SendSteps(opened, opened.dispatch, cast("Runs", opened.workflows))
 
 
 @observed("send-round")

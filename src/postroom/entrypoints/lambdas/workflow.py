@@ -89,7 +89,7 @@ def handler(event: Any, context: Context) -> Worked:
 def _handler(workflow: str, working: Callable[[], bool]) -> Handler:
     """`Unsupported`: nobody does such work."""
     if workflow == ACTION:
-        return partial(container().changes.handle, working=working)
+        return partial(container().campaign_actions.handle, working=working)
     if workflow == ERASE:
         return partial(container().erasure_requests.handle, working=working)
     raise Unsupported(f"nobody knows the work {workflow}")

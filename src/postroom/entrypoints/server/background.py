@@ -18,7 +18,6 @@ from typing import Final
 from postroom.callbacks.consumer import FeedConsumer
 from postroom.entrypoints.server.process import Stop, report_trouble, supervised
 from postroom.wiring import Container
-from postroom.wiring.feedback import collecting, listener
 
 _NICE: Final = 5
 """A third of the others' share of a busy processor: what came back can wait, what is to leave cannot."""
@@ -41,10 +40,10 @@ def run_feedback(postroom: Container, door: socket.socket | None = None) -> None
 
 def _parts(postroom: Container, door: socket.socket | None, stop: Stop) -> Iterator[Coroutine[None, None, None]]:
     yield asyncio.to_thread(postroom.feedback.run, stop.flag)
-    yield asyncio.to_thread(postroom.tally.run, stop.flag)
+    yield asyncio.to_thread(postroom.rate_recorder.run, stop.flag)
     if door is not None:
-        yield listener(postroom).serve(door, stop.event)
-    if (mailbox := collecting(postroom, report_trouble)) is not None:
+        yield postroom.mail_listener().serve(door, stop.event)
+    if (mailbox := postroom.mailbox_poller(report_trouble)) is not None:
         yield asyncio.to_thread(mailbox.run, stop.flag)
 
 

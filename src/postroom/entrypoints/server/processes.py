@@ -24,7 +24,7 @@ from postroom.entrypoints.server.supervisor import ProcessSpec, Supervisor
 from postroom.errors import Invalid
 from postroom.model.provider import INBOX
 from postroom.settings import Settings
-from postroom.wiring.feedback import check_way_back
+from postroom.wiring.container import check_inbound_mail
 
 GRACE_S = 27.0
 """Within half a minute of SIGTERM all is over, whatever `drain` says: what an orchestrator waits for."""
@@ -44,7 +44,7 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
 @contextmanager
 def listening_for_mail(settings: Settings) -> Iterator[socket.socket | None]:
     """The socket of mail that comes back; None: it is not to be had by SMTP. `Invalid`: it cannot be, or its mailbox cannot."""
-    check_way_back(settings)
+    check_inbound_mail(settings)
     if settings.feedback_listen is None:
         yield None
         return

@@ -136,7 +136,7 @@ class Worker:
             postroom, scheduler_messages.IMPORT, import_handler(postroom, stop.flag), owner=owner, group=WORKERS, only=only
         )
         if self._only is None:
-            change = partial(postroom.changes.handle, working=lambda: not stop)
+            change = partial(postroom.campaign_actions.handle, working=lambda: not stop)
             yield WorkflowLoop(postroom, ACTION, change, owner=owner, group=WORKERS)
             erase = partial(postroom.erasure_requests.handle, working=lambda: not stop)
             yield WorkflowLoop(postroom, ERASE, erase, owner=owner, group=WORKERS)
