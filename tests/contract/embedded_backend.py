@@ -29,7 +29,7 @@ from postroom.platform.ports.identity import Invitation
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import app_of
 from tests.gateway.server_kit import served
-from tests.identity.home import PASSWORD, provider_on
+from tests.identity.provider_kit import PASSWORD, provider_on
 
 
 class EmbeddedBackend:

@@ -10,7 +10,7 @@ import pytest
 from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import Browser, open_tables, provider_on
+from tests.identity.provider_kit import Browser, open_tables, provider_on
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from postroom.errors import Unavailable
 from postroom.identity.provider import OpenIdProvider
 from tests.fakes.clock import ManualClock
-from tests.identity.home import EMAIL, PASSWORD, URL, Browser, add_user, enrol, hidden, totp_code
+from tests.identity.provider_kit import EMAIL, PASSWORD, URL, Browser, add_user, enrol, hidden, totp_code
 
 ACCOUNT = "/oauth2/account"
 NEW = "nine loud badgers"

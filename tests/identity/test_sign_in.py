@@ -23,7 +23,7 @@ from postroom.identity.provider import OpenIdProvider
 from postroom.identity.routes import identity_routes
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import (
+from tests.identity.provider_kit import (
     CALLBACK,
     EMAIL,
     PASSWORD,
@@ -197,7 +197,7 @@ def test_one_address_cannot_try_everybody(provider: OpenIdProvider, browser: Bro
 
 
 @pytest.mark.parametrize(
-    "way",
+    "return_path",
     [
         "https://evil.example/",
         "//evil.example/",

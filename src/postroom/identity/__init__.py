@@ -1,1 +1,1 @@
-"""The built-in OpenID provider: who people are. The door only verifies its tokens, so that any other provider can replace it."""
+"""The built-in OpenID Connect provider: users, sign-in and tokens. The API only verifies tokens; any provider can replace it."""

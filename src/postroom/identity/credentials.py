@@ -1,21 +1,12 @@
-"""Opaque tokens: what a holder is given once, and the digest that is stored in its place.
+"""Credentials: opaque tokens, passwords and second factors.
 
-They hold 256 bits of chance, so that a plain SHA-256 keeps them (nothing to guess, unlike a password), and a look-up by
-digest tells an attacker's clock nothing about the token.
-
-Passwords: which are allowed (NIST SP 800-63B: by length and a denied list, no rules of composition), and their hashes.
-
-argon2id at 32 MiB a hash (OWASP asks for 19 MiB or more); at most four are made at once in a process, so that a flood of
-sign-ins costs time and not memory. A few more wait, each in a thread that all of the door shares; the rest is `Unavailable`, at
-once, so that the flood ends at the sign-in page. Checking a password that cannot be right (nobody of that name, none set) takes
-the same work as one that can.
-
-The second factor: codes of an authenticator app (TOTP, RFC 6238), and recovery codes for when the phone is gone.
-
-A code is good for its own half minute and the ones beside it, and once: the step of the last one taken stands in the
-person's record, and taking a code is one conditional write on that record. So of two who use the same code at the same
-moment, one wins. Secrets are stored sealed, bound to the person; recovery codes (80 bits of chance) as digests, each
-removed when it is used.
+- **Tokens** have 256 random bits, so a plain SHA-256 digest is safe to store, and looking one up by digest leaks no timing.
+- **Passwords** (NIST SP 800-63B): length and a denied list, no composition rules. Hashes are argon2id with 32 MiB (OWASP: at
+  least 19 MiB). A process makes four at once; eight more wait, and others get `Unavailable`, so that a flood of sign-ins
+  exhausts neither memory nor threads. Verifying takes as long if there is no user or no password.
+- **Second factors**: TOTP (RFC 6238), accepted for the current step and one either side, and once: the last accepted step is
+  in the user's record, and accepting is one conditional write on it. Secrets are sealed and bound to the user; recovery codes
+  (80 random bits) are stored as digests and removed when used.
 """
 
 from __future__ import annotations
@@ -87,12 +78,12 @@ class Passwords:
             self._room.release()
 
     def prepare(self) -> None:
-        """Before the door opens, so that the first try at nobody's password takes no longer than the others."""
+        """Call before serving: the first attempt for an unknown user then takes no longer than others."""
         _ = self._decoy
 
     @cached_property
     def _decoy(self) -> str:
-        """What the password of nobody is held against."""
+        """A hash to verify against if there is no user."""
         return self._hasher.hash(self._clock.random(16))
 
     def hash(self, password: str, *, email: str) -> str:
@@ -103,7 +94,7 @@ class Passwords:
             return self._hasher.hash(text)
 
     def matches(self, user: User | None, password: str) -> bool:
-        """Whether it is this person's; as slow for nobody."""
+        """Whether it is the user's password. Takes as long if there is no user or no password."""
         known = user.password if user is not None else None
         with self._slot():
             try:

@@ -1,10 +1,8 @@
-"""Identity (platform.ports.identity) at the built-in issuer: its directory of people, and links for us to hand over.
+"""Administration of the built-in provider's users and clients.
 
-Letting programs in and out beside people (services.users): who they are (the clients), and what they may do (memberships).
-
-The order is the same: in, first the client, which may do nothing yet; out, first the membership.
-
-The first way in: while nobody has a password, the start of the server shows a link by which `admin@localhost` sets one.
+`UserDirectory` implements `ports.identity`. `AccessAdmin` adds clients: a client is created before its membership and loses its
+membership first, so a crash in between leaves a client without rights. `first_invitation` returns the link with which the first
+administrator sets a password.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ _SUBJECT = re.compile(r"[a-z0-9]{1,40}")
 
 
 class UserDirectory:
-    """See ports.identity."""
+    """`ports.identity` over the built-in provider."""
 
     def __init__(self, issuer: OpenIdProvider) -> None:
         self._provider = issuer
@@ -57,9 +55,9 @@ class UserDirectory:
 
 
 def _checked(subject: str) -> str:
-    """`NotFound`: nobody was ever given such a subject."""
+    """Raises `NotFound` if the text cannot be a subject."""
     if not _SUBJECT.fullmatch(subject):
-        raise NotFound(f"there is no person {subject[:80]!r}")
+        raise NotFound(f"there is no user {subject[:80]!r}")
     return subject
 
 
@@ -74,32 +72,25 @@ def _state(user: User) -> AccountStatus:
 
 
 class AccessAdmin(users.UserService):
-    """Of people and programs, at the built-in issuer."""
+    """Users and clients of the built-in provider, with their memberships."""
 
     def __init__(self, issuer: OpenIdProvider, memberships: Memberships) -> None:
         super().__init__(UserDirectory(issuer), memberships)
         self._provider = issuer
 
     def add_client(self, name: str, *, tenant: str, role: Role) -> RegisteredClient:
-        """Let a program in; its secret is shown this once. `Invalid`: no usable name."""
+        """Add a client with its membership. Its secret cannot be read again. Raises `Invalid` if the name is not usable."""
         registered = self._provider.clients.create(tenant, name=name)
         issuer, client = self._provider.membership_issuer, registered.client
         self._memberships.add(Membership(issuer, client.id, tenant, role, client.name))
         return registered
 
     def clients(self, tenant: str) -> list[tuple[OAuthClient, Membership | None]]:
-        """All programs of a tenant, with what each may do."""
-        found: list[tuple[OAuthClient, Membership | None]] = []
-        cursor: str | None = None
-        while True:
-            page = self._provider.clients.list(tenant, cursor=cursor)
-            found += [(client, self.membership(client.id)) for client in page.clients]
-            cursor = page.cursor
-            if cursor is None:
-                return found
+        """All clients of a tenant, with their memberships."""
+        return [(client, self.membership(client.id)) for client in self._provider.clients.iterate(tenant)]
 
     def revoke_client(self, id: str) -> bool:  # noqa: A002
-        """End a program; whether anything of it was there."""
+        """Remove a client and its membership. Returns whether either existed."""
         ended = self._memberships.revoke(self._provider.membership_issuer, id)
         return self._provider.clients.revoke(id) or ended
 
@@ -108,28 +99,17 @@ FIRST_ADMIN = "admin@localhost"
 
 
 def first_invitation(issuer: OpenIdProvider, memberships: Memberships) -> str | None:
-    """A link for the first administrator and operator; None where somebody has a password already.
+    """A link for the first administrator, who is also an operator; None if any user has a password.
 
-    Again after a crash, or after a day without use: another link for the same person. Whoever had another role by then keeps it.
+    After a crash, or a day without use, returns another link for the same user. A role given to that user since stays.
     """
-    if _any_user_can_sign_in(issuer):
+    if any(user.password is not None for user in issuer.users.iterate()):
         return None
     user = issuer.users.by_email(FIRST_ADMIN) or _created_admin(issuer)
     membership = Membership(issuer.membership_issuer, user.subject, DEFAULT_TENANT, Role.ADMIN, FIRST_ADMIN, operator=True)
     if memberships.find(issuer.membership_issuer, user.subject) is None:
         memberships.grant(membership)
     return issuer.invitations.invite(user)
-
-
-def _any_user_can_sign_in(issuer: OpenIdProvider) -> bool:
-    cursor: str | None = None
-    while True:
-        page = issuer.users.list(cursor=cursor)
-        if any(user.password is not None for user in page.users):
-            return True
-        cursor = page.cursor
-        if cursor is None:
-            return False
 
 
 def _created_admin(issuer: OpenIdProvider) -> User:

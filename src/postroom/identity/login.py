@@ -1,27 +1,18 @@
-"""One-time links by which a person sets a password, the first or a new one. An operator makes them and hands them over.
+"""Signing in: invitations, sessions, sign-in and changes to an account.
 
-A link is good for a day and once: setting the password, its epoch rising (which ends older links and all that was signed
-in) and the end of the link are one write. The link's token is stored as a digest.
-
-Who is signed in at the issuer, browser by browser: kept here, the browser holds only a token.
-
-Each step of signing in gives a new token (never one that the browser brought along), so that nobody can plant a session. A
-session ends with its time, by signing out, or when the person's epoch has risen.
-
-Signing in: a password, then the second factor where there is one. Nothing tells whether somebody exists.
-
-Each try is counted before it is checked (issuer.tries). The second factor's code, the new session and the end of the
-halfway one are one write: a crash leaves the person halfway with the code unused, or signed in with it used.
-
-What people change about how they sign in; each change asks for the password again, and for a code where there is one.
-
-So that a browser left open gives nobody the account. Each is one conditional write on the person's record as the session
-found it.
+- **Invitations**: one-time links to set a password, good for a day. Setting it, raising the epoch (which ends older links and
+  all sessions) and removing the link are one write. Links and sessions are stored as digests of their tokens.
+- **Sessions**: each step of signing in issues a new token, never one the browser sent (session fixation). A session ends when
+  it expires, at sign-out, or when the user's epoch rises.
+- **Sign-in**: password, then second factor if enrolled. Responses do not reveal whether a user exists. Attempts are counted
+  before they are checked (login_throttle). Using a code, creating the full session and ending the halfway one are one write:
+  a crash leaves the user halfway with the code unused, or signed in with the code used.
+- **Account changes** ask for the password again, and for a code if a second factor is enrolled, so that an open browser is
+  not enough. Each is one conditional write on the user as the session found it.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -31,6 +22,7 @@ from postroom.identity.credentials import Passwords, SecondFactor, digest, new_t
 from postroom.identity.login_throttle import ADDRESS, PASSWORD, SECOND, LoginThrottle, ThrottleKey, address_name
 from postroom.identity.users import User, Users, email_digest, without_second_factor
 from postroom.platform.ports.tables import Delete, Expect, ItemKey, Put, Tables
+from postroom.telemetry.logs import event_logger
 
 INVITATION_S = 86_400
 INVITATION_PATH = "/oauth2/invitation"
@@ -39,7 +31,7 @@ _INVITATIONS = "#issuer#invitations"
 
 @dataclass(frozen=True, slots=True)
 class PendingInvitation:
-    """A link that is still good."""
+    """An invitation that can be used."""
 
     key: ItemKey
     user: User
@@ -47,7 +39,7 @@ class PendingInvitation:
 
 
 class Invitations:
-    """All of them."""
+    """Issues and redeems one-time links to set a password."""
 
     def __init__(self, tables: Tables, clock: Clock, *, users: Users, passwords: Passwords, url: str) -> None:
         self._tables = tables
@@ -94,16 +86,16 @@ _SESSIONS = "#issuer#sessions"
 
 
 class LoginStage(StrEnum):
-    """How far somebody has come."""
+    """How far a sign-in has come."""
 
     HALFWAY = "halfway"
-    """The password was right, the second factor is still asked for."""
+    """The password was right; the second factor is missing."""
     FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser's."""
+    """A browser's session."""
 
     key: ItemKey
     user: User
@@ -116,7 +108,7 @@ class Session:
 
 
 class Sessions:
-    """Everybody's."""
+    """Repository of browser sessions."""
 
     def __init__(self, tables: Tables, clock: Clock, users: Users) -> None:
         self._tables = tables
@@ -155,11 +147,11 @@ def _session_key(token: str) -> ItemKey:
     return ItemKey(_SESSIONS, digest(token))
 
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class LoginService:
-    """See the module's text."""
+    """Checks passwords and second factors, and starts sessions."""
 
     def __init__(
         self,
@@ -179,28 +171,28 @@ class LoginService:
         self._throttle = throttle
 
     def with_password(self, email: str, password: str, *, address: str) -> tuple[str, LoginStage]:
-        """A new session's token, and whether the second factor is still asked for. `Unauthenticated`, `TooManyTries`."""
+        """A new session's token, and whether the second factor is still asked for. `Unauthenticated`, `TooManyAttempts`."""
         counted, shared = password_counter(email), ThrottleKey(address_name(address), ADDRESS)
         self._throttle.begin([counted, shared])
         user = self._users.by_email(email)
         if not self._passwords.matches(user, password) or user is None or user.disabled:
-            _log.info("a sign-in from %s was refused: %s", address, user.subject if user else "nobody of that name")
+            _log.info("login.refused", address=address, subject=user.subject if user else None, factor="password")
             raise Unauthenticated("The e-mail address or the password is wrong.")
         self._throttle.passed(counted, shared)
         user = self._rehashed(user, password)
         stage = LoginStage.FULL if user.second is None else LoginStage.HALFWAY
         token, put = self._sessions.begin(user, stage)
         self._tables.write([put])
-        _log.info("%s signed in from %s: %s", user.subject, address, stage)
+        _log.info("login.succeeded", address=address, subject=user.subject, stage=stage.value)
         return token, stage
 
     def with_code(self, halfway: Session, code: str, *, address: str) -> str:
-        """The token of the complete session; the halfway one is over. `Unauthenticated`, `TooManyTries`."""
+        """The token of the complete session; the halfway one is over. `Unauthenticated`, `TooManyAttempts`."""
         counted, shared = second_factor_counter(halfway.user), ThrottleKey(address_name(address), ADDRESS)
         self._throttle.begin([counted, shared])
         taken = self._second_factor.taken(halfway.user, code)
         if taken is None:
-            _log.info("a second step from %s was refused: %s", address, halfway.user.subject)
+            _log.info("login.refused", address=address, subject=halfway.user.subject, factor="code")
             raise Unauthenticated("The code is wrong, or was used before.")
         token, put = self._sessions.begin(taken, LoginStage.FULL, methods=("pwd", "otp"), at=halfway.at)
         self._completed(taken, put, Delete(halfway.key, halfway.version))
@@ -208,7 +200,7 @@ class LoginService:
         return token
 
     def check_again(self, user: User, password: str, *, address: str) -> None:
-        """Before something that matters, of somebody who is signed in. `Unauthenticated`, `TooManyTries`."""
+        """Before something that matters, of somebody who is signed in. `Unauthenticated`, `TooManyAttempts`."""
         counted, shared = password_counter(user.email), ThrottleKey(address_name(address), ADDRESS)
         self._throttle.begin([counted, shared])
         if not self._passwords.matches(user, password):
@@ -251,8 +243,8 @@ def second_factor_counter(user: User) -> ThrottleKey:
 
 
 class AccountService:
-    """See the module's text. Each raises `Unauthenticated` or `TooManyTries` for wrong proof, `Conflict` where the record was
-    changed at the same moment."""
+    """Changes how a user signs in. Methods raise `Unauthenticated` or `TooManyAttempts` for wrong proof, `Conflict` if the record
+    changed meanwhile."""
 
     def __init__(
         self, users: Users, *, passwords: Passwords, second_factor: SecondFactor, sessions: Sessions, sign_in: LoginService

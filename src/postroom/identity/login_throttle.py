@@ -1,8 +1,7 @@
-"""Guesses are counted before they are checked, per person and per address, and a growing pause follows too many.
+"""Throttling of sign-in attempts, per user and per address: a growing pause follows too many.
 
-Counting first means that a hundred guesses at the same moment are a hundred counted guesses: each is one conditional write
-on the counters as they were read. A crash between counting and checking leaves a counted try that failed nobody, which time
-forgets. A person is counted by what was typed, whether there is somebody of that name or not, so that nothing here tells.
+Attempts are counted before they are checked, by conditional writes, so simultaneous guesses are all counted. A crash between
+counting and checking leaves one counted attempt, which expires. Users are counted by the address typed, whether or not it exists.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ PASSWORD = ThrottleLimit(free=5, first_s=30, most_s=900, forget_s=86_400)
 SECOND = ThrottleLimit(free=5, first_s=60, most_s=3_600, forget_s=86_400)
 """Six figures are few: at most 24 tries a day in the long run."""
 ADDRESS = ThrottleLimit(free=20, first_s=30, most_s=3_600, forget_s=3_600)
-"""Many people may share one."""
+"""Many users may share one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleKey:
-    """Whose tries, under which limit."""
+    """What is counted, and its limit."""
 
     name: str
     limit: ThrottleLimit
 
 
 class LoginThrottle:
-    """Everybody's counters."""
+    """Counters of sign-in attempts."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables

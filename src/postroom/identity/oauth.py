@@ -1,16 +1,10 @@
-"""What the protocol's endpoints answer when they refuse (RFC 6749 §5.2, RFC 6750 §3), and what a page says.
+"""OAuth 2.0 clients and requests, without HTTP: errors, client registration and authentication, authorization requests.
 
-Who may ask for tokens: the console and the command line (public, always known), and a tenant's programs (with a secret).
-
-A redirect must match exactly; only a program on the person's own machine (the command line) may choose its port (RFC 8252
-§7.3). A program's id begins with its tenant, and so does its key. A client that is removed gets no token from then on.
-
-Which client calls, and that it is that client (RFC 6749 §2.3): by HTTP Basic, or in the form; a public one names itself.
-
-What a client asks for when it sends a browser here (RFC 6749 §4.1.1, RFC 7636, OpenID Connect Core §3.1.2.1), checked.
-
-First the client and where the answer may go: until both are known nothing is redirected anywhere, the person is told. Only
-then is the rest judged, and its errors go to the client.
+- Clients: the console and the command line are public and always registered; a tenant's own clients have a secret. Redirect URIs
+  must match exactly; only the command line, on a loopback address, may choose its port (RFC 8252 7.3).
+- Client authentication (RFC 6749 2.3): HTTP Basic, or in the form. A public client only names itself.
+- Authorization requests (RFC 6749 4.1.1, RFC 7636, OpenID Connect Core 3.1.2.1): until client and redirect URI are both valid,
+  errors are shown to the user and nothing is redirected (RFC 6749 4.1.2.1); later errors go to the client.
 """
 
 from __future__ import annotations
@@ -19,7 +13,7 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode, urlsplit
@@ -27,12 +21,13 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 from postroom.clock import Clock, Instant
 from postroom.errors import Invalid, Permanent
 from postroom.identity.credentials import digest, new_token
+from postroom.ledger.collection import iterate_items
 from postroom.model import ids
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 
 class OAuthError(Permanent):
-    """An error of the protocol. `code` is the RFC's word, the text is for the developer of the client."""
+    """A protocol error (RFC 6749 5.2, RFC 6750 3). `code`: the RFC's error code; the text is for the client's developer."""
 
     def __init__(self, code: str, text: str, *, status: int = 400, challenge: str | None = None) -> None:
         super().__init__(text)
@@ -43,7 +38,7 @@ class OAuthError(Permanent):
 
 
 class PageError(Permanent):
-    """For a person in a browser, where nothing can be trusted to be redirected to. The text says what to do."""
+    """An error shown on a page, because no redirect is safe. The text says what to do."""
 
     def __init__(self, text: str, *, status: int = 400) -> None:
         super().__init__(text)
@@ -60,13 +55,13 @@ _LOOPBACK = {"127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthClient:
-    """One that may ask."""
+    """A registered client."""
 
     id: str
     name: str
     grants: frozenset[str]
     tenant: str | None = None
-    """None: the platform's own, for everybody."""
+    """None: a client of the platform, for all tenants."""
     redirects: tuple[str, ...] = ()
     any_port: bool = False
     after_logout: tuple[str, ...] = ()
@@ -90,15 +85,8 @@ class RegisteredClient(NamedTuple):
     secret: str
 
 
-class ClientPage(NamedTuple):
-    """Part of a tenant's clients. `cursor` asks for the next part."""
-
-    clients: list[OAuthClient]
-    cursor: str | None
-
-
 class OAuthClients:
-    """All of them."""
+    """Repository of clients."""
 
     def __init__(self, tables: Tables, clock: Clock, *, own: Sequence[OAuthClient]) -> None:
         self._tables = tables
@@ -114,7 +102,7 @@ class OAuthClients:
         return None if item is None else _client_from(item)
 
     def create(self, tenant: str, *, name: str) -> RegisteredClient:
-        """Register a program. `Invalid`: no usable name."""
+        """Register a client. Raises `Invalid` if the name is not usable."""
         if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
             raise Invalid(f"a client's name has 1 to {MAX_NAME} characters that can be printed")
         secret, now = new_token(self._clock), self._clock.now()
@@ -126,10 +114,9 @@ class OAuthClients:
         self._tables.write([Put(key, item.data, Expect.ABSENT)])
         return RegisteredClient(_client_from(item), secret)
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ClientPage:
-        """A tenant's programs; `limit` 1 to 1,000."""
-        page = self._tables.query(f"{tenant}#clients", cursor=cursor, limit=limit)
-        return ClientPage([_client_from(item) for item in page.items], page.cursor)
+    def iterate(self, tenant: str) -> Iterator[OAuthClient]:
+        """All clients of a tenant."""
+        return map(_client_from, iterate_items(self._tables, f"{tenant}#clients"))
 
     def revoke(self, id: str) -> bool:  # noqa: A002
         """Remove a program; whether there was one. What it has runs out within minutes; at once where its membership ends."""
@@ -248,7 +235,7 @@ class AuthorizationRequest:
 
 
 class RedirectedError(Permanent):
-    """An error that goes to the client, by the person's browser."""
+    """An error returned to the client by redirect (RFC 6749 4.1.2.1)."""
 
     def __init__(self, uri: str, code: str, text: str, *, state: str | None) -> None:
         super().__init__(text)
@@ -263,7 +250,7 @@ def answer_url(uri: str, parameters: Mapping[str, str | None]) -> str:
 
 
 def parse_authorization_request(given: Iterable[tuple[str, str]], clients: OAuthClients) -> AuthorizationRequest:
-    """The request. `PageError`: for the person; `RedirectedError`: for the client."""
+    """The valid request. Raises `PageError` (shown to the user) or `RedirectedError` (sent to the client)."""
     pairs = list(given)
     values = dict(pairs)
     client, uri = _trusted(pairs, values, clients)

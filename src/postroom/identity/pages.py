@@ -1,22 +1,12 @@
-"""Where a sign-in leads on to: back to the authorization request it came from, or to the account page. Nowhere else.
+"""Browser side of the provider: forms, cookies, return paths, HTML pages and error responses.
 
-The way travels through the browser as text, so it is read anew each time and put together from its parts: whatever was
-written into it, it stays on one of the two pages.
-
-Forms as browsers and clients send them: small, each name once, UTF-8.
-
-What a browser brings along and takes away: the session's cookie, and the secret that ties a form to the browser.
-
-Each form carries a token made from that secret and the session (so it changes with every sign-in); a form without it, or
-from another site, is refused. With https the cookies carry the `__Host-` prefix: no other host, nor plain http, can set
-them.
-
-The pages people see: sign-in, second factor, account, errors. Without scripts; every value is escaped.
-
-A policy in each answer forbids scripts, frames and foreign content, and lets forms go to this site only, and on to the
-application that the person comes from (browsers apply `form-action` to redirects too).
-
-How errors leave: as the protocol's JSON from its endpoints, as a page or a redirect where a person sits.
+- The return path (where sign-in leads) travels through the browser as text, so it is parsed and rebuilt each time: it can
+  only lead to an authorization request or to the account page.
+- Each form carries a token made from a browser secret and the session; forms without it, or from another site, are refused
+  (CSRF). With https, cookies have the `__Host-` prefix.
+- Pages have no scripts, and all values are escaped. The policy forbids frames and foreign content, and lets forms lead only
+  to this site and the requesting client (browsers apply `form-action` to redirects too).
+- Errors: JSON at protocol endpoints (RFC 6749 5.2); pages or redirects elsewhere.
 """
 
 from __future__ import annotations

@@ -1,11 +1,6 @@
-"""After the master key was changed: second factors and signing keys are sealed again, beside those who use them.
-
-The provider, put together: what the pages and endpoints (issuer.routes) and the command line work with.
-"""
+"""The OpenID provider, put together: what the routes, the command line and the wiring work with."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from argon2 import PasswordHasher
 
@@ -24,9 +19,10 @@ from postroom.platform.ports.tables import Tables
 
 
 def reseal_identity(users: Users, second_factor: SecondFactor, keys: SigningKeys) -> tuple[int, int]:
-    """How many were sealed again, and how many could not be opened. Again: harmless, and goes on where it was killed."""
+    """Seal second factors and signing keys under the newest master key. Returns how many were sealed
+    again and how many could not be opened. Repeatable: after a crash, run it again."""
     done, left = keys.reseal()
-    for user in _all_users(users):
+    for user in users.iterate():
         if second_factor.is_current(user):
             continue
         try:
@@ -38,16 +34,6 @@ def reseal_identity(users: Users, second_factor: SecondFactor, keys: SigningKeys
         else:
             done += 1
     return done, left
-
-
-def _all_users(users: Users) -> Iterator[User]:
-    cursor: str | None = None
-    while True:
-        page = users.list(cursor=cursor, limit=1_000)
-        yield from page.users
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 class OpenIdProvider:
@@ -99,7 +85,7 @@ class OpenIdProvider:
         return reseal_identity(self.users, self.second_factor, self.keys)
 
     def accept_invitation(self, token: str, password: str) -> User:
-        """Set a password by a one-time link; what was guessed at before is forgotten. `Invalid`, `NotFound`."""
+        """Set a password by a one-time link and reset its throttle. Raises `Invalid` (password not allowed), `NotFound`."""
         user = self.invitations.accept(token, password)
         self.throttle.passed(password_counter(user.email))
         return user

@@ -1,22 +1,17 @@
-"""What may be exchanged for tokens: authorization codes (once, within a minute) and refresh tokens (once each, in families).
+"""Codes, refresh tokens and signed tokens.
 
-- **A code** is stored as a digest. Redeeming it is one write: the code is marked, its family comes into being. A crash
-  after that and before the answer leaves a code that is used and a refresh token nobody has ever seen.
-- **A family** is every refresh token that followed from one sign-in, kept in one item: the digest of the only one that is
-  good now. A refresh token has two halves: the family's name, as secret as the rest, and its own secret. Whoever knows the
-  name and not the present secret has an old token: one of the two who have it is a thief, so the family ends (RFC 9700
-  §4.14.2).
-- Of two who present the same code or token at the same moment one write wins; the other is a reuse, and ends the family
-  too.
-
-Signed tokens: for the door (RFC 9068) and about the person, for the client (OpenID Connect Core §2).
-
-Nothing of them is stored. What is stored decides whether there will be another: so an access token is short.
+- **Code** (RFC 6749 4.1.2): stored as a digest. Redeeming is one write: mark the code, create its family. A crash after it
+  leaves a used code and a refresh token that no client has received.
+- **Family**: the refresh tokens of one sign-in, one item with the digest of the current token. A token has two halves: the
+  family's name, as secret as the rest, and its own secret. An old token means that two parties hold it, so the family ends
+  (RFC 9700 4.14.2).
+- Of two requests with the same code or token at the same moment one write wins; the other counts as reuse and ends the
+  family.
+- **Access tokens** (RFC 9068) and **ID tokens** (OpenID Connect Core 2) are signed and not stored, so they are short-lived.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +25,7 @@ from postroom.identity.credentials import digest, new_token
 from postroom.identity.oauth import OAuthError
 from postroom.identity.signing_keys import ALGORITHM, SigningKeys
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+from postroom.telemetry.logs import event_logger
 
 CODE_S = 60
 FAMILY_S = 30 * 86_400
@@ -38,12 +34,12 @@ _REMEMBERED_S = 86_400
 """A code that comes again within a day ends what it gave."""
 _CODES, _FAMILIES = "#issuer#codes", "#issuer#families"
 _NAME_LENGTH = 43
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Who allowed which client what."""
+    """What a user granted to a client, and how the user signed in."""
 
     client: str
     subject: str
@@ -56,7 +52,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationCode:
-    """A code's record."""
+    """Stored record of a code."""
 
     grant: Grant
     redirect_uri: str
@@ -74,7 +70,7 @@ class IssuedGrant(NamedTuple):
 
 
 class Grants:
-    """All of them."""
+    """Repository of codes and refresh tokens."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
@@ -95,7 +91,7 @@ class Grants:
             raise _refused("the code is unknown or too old")
         code = _convert(item, AuthorizationCode)
         if code.family is not None:
-            _log.warning("a code of %s for %s came again: what it gave is revoked", code.grant.subject, code.grant.client)
+            _log.warning("oauth.code_reused", subject=code.grant.subject, client=code.grant.client)
             self._end(code.family)
             raise _refused("the code was used before: everything it gave is revoked")
         fits = (code.grant.client, code.redirect_uri, code.challenge) == (client, redirect_uri, challenge)
@@ -110,9 +106,7 @@ class Grants:
         if item is None or item.data["grant"]["client"] != client:
             raise _refused("the refresh token is unknown, revoked or too old")
         if item.data["current"] != digest(token):
-            _log.warning(
-                "an old refresh token of %s for %s came again: its family is revoked", item.data["grant"]["subject"], client
-            )
+            _log.warning("oauth.refresh_token_reused", subject=item.data["grant"]["subject"], client=client)
             self._end(item.key.sort)
             raise _refused("the refresh token was used before: sign in again")
         renewed = token[:_NAME_LENGTH] + new_token(self._clock)
@@ -197,7 +191,7 @@ ACCESS_TYPE = "at+jwt"
 
 
 class Tokens:
-    """Makes them, and reads its own."""
+    """Signs access and ID tokens, and verifies those it signed."""
 
     def __init__(self, keys: SigningKeys, clock: Clock, *, url: str) -> None:
         self._keys = keys

@@ -20,7 +20,7 @@ from postroom.gateway.pipeline import Route
 from postroom.gateway.schemas.access import (
     USER_ID,
     AuditEntry,
-    AuditVerification,
+    AuditVerificationBody,
     CallerBody,
     CreatedKey,
     KeyBody,
@@ -193,10 +193,10 @@ def audit_log_routes(log: AuditLog) -> APIRouter:
         return Page(items=[_entry_body(entry) for entry in page.items], cursor=page.cursor)
 
     @router.get("/verification", operation_id="verify_audit")
-    def verification(caller: Admin) -> AuditVerification:
+    def verification(caller: Admin) -> AuditVerificationBody:
         """Verify the audit log: check its seals for entries that were changed, added or removed."""
         found = log.verify(caller.tenant)
-        return AuditVerification(
+        return AuditVerificationBody(
             seals=found.seals, entries=found.entries, unsealed=found.unsealed, head=found.head, problems=found.problems
         )
 

@@ -241,7 +241,7 @@ class AuditEntry(BaseModel):
     reason: str = Field(description="Why a request was denied, or what the reputation guard found.")
 
 
-class AuditVerification(BaseModel):
+class AuditVerificationBody(BaseModel):
     """The result of verifying the audit log."""
 
     seals: int = Field(description="The number of sealed minutes.")

@@ -1,6 +1,6 @@
-"""The provider's addresses: `issuer_routes(issuer)` is all of them, for any application to take in.
+"""Routes of the OpenID provider.
 
-They stand in no OpenAPI document: clients find them by `/.well-known/openid-configuration`, as the standard wants it.
+They are not in the OpenAPI document: clients find them by `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from fastapi import APIRouter
 
 from postroom.identity.provider import OpenIdProvider
 from postroom.identity.routes.account import account_routes, invitation_routes, sign_in_routes
-from postroom.identity.routes.oauth import authorize_routes, discovery_routes, sign_out_routes, token_routes, userinfo_routes
+from postroom.identity.routes.oauth import authorize_routes, discovery_routes, sign_out_routes, token_routes
 
 
 def identity_routes(provider: OpenIdProvider) -> APIRouter:
-    """Without state of its own: everything is in the issuer's tables."""
+    """All routes of a provider, for a FastAPI application. Stateless: all state is in the provider's tables."""
     provider.passwords.prepare()
     router = APIRouter(include_in_schema=False)
     for routes in (
@@ -24,7 +24,6 @@ def identity_routes(provider: OpenIdProvider) -> APIRouter:
         invitation_routes,
         account_routes,
         token_routes,
-        userinfo_routes,
     ):
         router.include_router(routes(provider))
     return router

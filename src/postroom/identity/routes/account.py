@@ -1,8 +1,6 @@
-"""The page behind a one-time link: choose a password. Looking at it uses nothing up: a mail scanner's visit does no harm.
+"""Pages for users: invitation, sign-in with its second step, and the account page.
 
-The sign-in page and its second step.
-
-The account page: password, second step, recovery codes, sign out everywhere.
+Opening an invitation does not use it up, so a mail scanner's request does no harm.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from postroom.identity.users import User
 
 
 def invitation_routes(provider: OpenIdProvider) -> APIRouter:
-    """For browsers."""
+    """Pages for browsers."""
     router = APIRouter(route_class=page_route(provider.url))
     base = urlsplit(provider.url).path
 
@@ -84,7 +82,7 @@ def repeated(password: str, form: Form) -> str:
 
 
 class _SignInPages:
-    """Shows them, for one issuer."""
+    """Renders the sign-in page and its second step."""
 
     def __init__(self, provider: OpenIdProvider) -> None:
         self._provider = provider
@@ -113,7 +111,7 @@ class _SignInPages:
         return response
 
     def _leads_to(self, return_path: str) -> str | None:
-        """Where the client's answer goes, if the way leads to a request that will be answered."""
+        """Redirect URI of the authorization request in `return_path`, or None if it is not a valid request."""
         try:
             return parse_authorization_request(return_path_parameters(return_path), self._provider.clients).redirect_uri
         except PostroomError:
@@ -121,7 +119,7 @@ class _SignInPages:
 
 
 def sign_in_routes(provider: OpenIdProvider) -> APIRouter:
-    """For browsers."""
+    """Pages for browsers."""
     router = APIRouter(route_class=page_route(provider.url))
     pages = _SignInPages(provider)
 
@@ -165,7 +163,7 @@ def sign_in_routes(provider: OpenIdProvider) -> APIRouter:
 
 
 def _end_previous_session(provider: OpenIdProvider, browser: Browser) -> None:
-    """The session that this sign-in replaces is over; a crash before leaves it to run out."""
+    """End the session that this sign-in replaces. After a crash before this, it ends when it expires."""
     session = provider.sessions.find(browser.session)
     if session is not None:
         provider.sessions.end(session)
@@ -178,7 +176,7 @@ def _signed_in(browser: Browser, token: str, to: str) -> Response:
 
 
 _SHOWN = (Unauthenticated, TooManyAttempts, Invalid, Conflict)
-"""What the page itself says, above its forms."""
+"""Errors shown on the page, above its forms."""
 _NOTICES = {
     "password": "The password is changed. Everywhere else you are signed out.",
     "removed": "The second step is off.",
@@ -187,7 +185,7 @@ _Act = Callable[[Browser, Session, Form], Response]
 
 
 class _AccountPage:
-    """The page, and what stands around each of its acts, for one issuer."""
+    """Renders the account page and handles its forms."""
 
     def __init__(self, provider: OpenIdProvider) -> None:
         self._provider = provider
@@ -219,7 +217,7 @@ class _AccountPage:
         return response
 
     def acting(self, act: _Act) -> Callable[[Request, Form], Response]:
-        """A handler that does it for whoever is signed in; what goes wrong stands on the page."""
+        """A handler for signed-in users that runs `act`. Errors in `_SHOWN` are shown on the page."""
 
         def handle(request: Request, form: Form) -> Response:
             browser = read_browser(request, self._provider.clock, url=self._provider.url)
@@ -278,7 +276,7 @@ class _AccountPage:
 
 
 def account_routes(provider: OpenIdProvider) -> APIRouter:
-    """For browsers."""
+    """Pages for browsers."""
     router = APIRouter(route_class=page_route(provider.url))
     account = _AccountPage(provider)
 

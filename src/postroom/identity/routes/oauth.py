@@ -1,15 +1,11 @@
-"""What a client must know of this provider (OpenID Connect Discovery 1.0), and its public keys.
+"""Protocol endpoints: discovery, authorize, token, revoke and logout.
 
-Where a client sends the browser: a code goes back where somebody is signed in, else the way leads over the sign-in page.
-
-Tokens for codes, refresh tokens and clients' secrets (RFC 6749 §3.2), and their revocation (RFC 7009).
-
-Signing out: at the wish of a client (OpenID Connect RP-Initiated Logout 1.0), or of the person.
-
-Without a proof that the client knows who is signed in (an ID token of that person), the person is asked, so that no link on
-some site signs anybody out. The way back must match a registered address.
-
-Who an access token is about (OpenID Connect Core §5.3).
+- Discovery (OpenID Connect Discovery 1.0) and the public keys (RFC 7517).
+- `GET /oauth2/authorize` (RFC 6749 4.1, OpenID Connect Core 3.1.2): redirects with a code if the user is signed in, else to the
+  sign-in page. Responses carry `iss` (RFC 9207).
+- `POST /oauth2/token` and `POST /oauth2/revoke` (RFC 6749 3.2, RFC 7636, RFC 7009).
+- `GET /oauth2/logout` (OpenID Connect RP-Initiated Logout 1.0): signs out at once if `id_token_hint` is an ID token of the user,
+  else asks first, so that a link on another site cannot sign anyone out. Redirects only to registered addresses.
 """
 
 from __future__ import annotations
@@ -50,7 +46,7 @@ KEYS_MAX_AGE_S = 300
 
 
 def discovery_routes(provider: OpenIdProvider) -> APIRouter:
-    """For anybody; may be cached for minutes."""
+    """Discovery document, public keys and the pages' style sheet; cacheable for `KEYS_MAX_AGE_S`."""
     router = APIRouter(route_class=ProtocolRoute)
     cached = {"Cache-Control": f"public, max-age={KEYS_MAX_AGE_S}", "Access-Control-Allow-Origin": "*"}
 
@@ -70,13 +66,12 @@ def discovery_routes(provider: OpenIdProvider) -> APIRouter:
 
 
 def metadata(url: str) -> dict[str, Any]:
-    """The document."""
+    """The discovery document of the provider at `url`."""
     methods = ["client_secret_basic", "client_secret_post", "none"]
     return {
         "issuer": url,
         "authorization_endpoint": f"{url}/oauth2/authorize",
         "token_endpoint": f"{url}/oauth2/token",
-        "userinfo_endpoint": f"{url}/oauth2/userinfo",
         "revocation_endpoint": f"{url}/oauth2/revoke",
         "end_session_endpoint": f"{url}/oauth2/logout",
         "jwks_uri": f"{url}/oauth2/jwks",
@@ -113,7 +108,7 @@ def authorize_routes(provider: OpenIdProvider) -> APIRouter:
         session = provider.sessions.full(read_browser(request, provider.clock, url=provider.url).session)
         if session is None or _too_old(asked, session, provider.clock.now()):
             if "none" in asked.prompts:
-                raise RedirectedError(asked.redirect_uri, "login_required", "nobody is signed in", state=asked.state)
+                raise RedirectedError(asked.redirect_uri, "login_required", "no user is signed in", state=asked.state)
             return_path = [(name, value) for name, value in pairs if name not in {"prompt", "max_age"}]
             to = sign_in_url(base, f"{AUTHORIZE}?{urlencode(return_path)}", hint=asked.hint)
             return RedirectResponse(to, 303, headers=NO_STORE)
@@ -122,29 +117,24 @@ def authorize_routes(provider: OpenIdProvider) -> APIRouter:
         answer = {"code": code, "state": asked.state, "iss": provider.url}
         return RedirectResponse(answer_url(asked.redirect_uri, answer), 303, headers=NO_STORE)
 
-    @router.post(AUTHORIZE)
-    def authorize_by_form(form: Form) -> Response:
-        """The standard wants this too (OpenID Connect Core §3.1.2.1); a form of another site brings no session along."""
-        return RedirectResponse(f"{base}{AUTHORIZE}?{urlencode(form)}", 303, headers=NO_STORE)
-
     return router
 
 
-def _too_old(asked: AuthorizationRequest, session: Session, now: int) -> bool:
-    """Whether the person must show the password again."""
-    aged = asked.max_age_s is not None and now - session.at > asked.max_age_s * 1_000
-    return aged or asked.max_age_s == 0 or bool(asked.prompts & _LOGIN)
+def _too_old(request: AuthorizationRequest, session: Session, now: int) -> bool:
+    """Whether the user must sign in again (`prompt`, `max_age`: OpenID Connect Core 3.1.2.1)."""
+    aged = request.max_age_s is not None and now - session.at > request.max_age_s * 1_000
+    return aged or request.max_age_s == 0 or bool(request.prompts & _LOGIN)
 
 
-def _new_grant(asked: AuthorizationRequest, session: Session) -> Grant:
+def _new_grant(request: AuthorizationRequest, session: Session) -> Grant:
     return Grant(
-        client=asked.client.id,
+        client=request.client.id,
         subject=session.user.subject,
         epoch=session.user.epoch,
-        scope=asked.scope,
+        scope=request.scope,
         signed_in_at=session.at,
         methods=session.methods,
-        nonce=asked.nonce,
+        nonce=request.nonce,
     )
 
 
@@ -197,7 +187,7 @@ def _by_refresh(provider: OpenIdProvider, client: OAuthClient, form: Mapping[str
 
 
 def _by_secret(provider: OpenIdProvider, client: OAuthClient, _form: Mapping[str, str]) -> dict[str, object]:
-    """No refresh token (RFC 6749 §4.4.3): the secret is one. What the program may do says its membership, not a scope."""
+    """No refresh token (RFC 6749 §4.4.3): the secret is one. What the client may do is in its membership, not in a scope."""
     access = provider.tokens.access(client.id, client=client.id, scope=())
     return {"access_token": access, "token_type": "Bearer", "expires_in": ACCESS_S}
 
@@ -207,7 +197,7 @@ def _for_person(provider: OpenIdProvider, client: OAuthClient, issued: IssuedGra
     user = provider.users.find(grant.subject)
     if user is None or user.disabled or user.epoch != grant.epoch:
         provider.grants.revoke(issued.refresh_token, client=client.id)
-        raise OAuthError("invalid_grant", "the person signed out everywhere, or may not sign in: sign in again")
+        raise OAuthError("invalid_grant", "the user signed out everywhere, or is disabled: sign in again")
     return {
         "access_token": provider.tokens.access(grant.subject, client=client.id, scope=grant.scope),
         "token_type": "Bearer",
@@ -263,11 +253,6 @@ def sign_out_routes(provider: OpenIdProvider) -> APIRouter:
         browser.sign_out(response)
         return response
 
-    @router.post(LOGOUT)
-    def logout_by_form(form: Form) -> Response:
-        """The standard wants this too; a form of another site brings no session along."""
-        return RedirectResponse(f"{base}{LOGOUT}?{urlencode(form)}", 303, headers=NO_STORE)
-
     @router.post("/oauth2/sign-out")
     def sign_out(request: Request, form: Form) -> Response:
         browser = read_browser(request, provider.clock, url=provider.url)
@@ -283,7 +268,7 @@ def sign_out_routes(provider: OpenIdProvider) -> APIRouter:
 
 
 def _id_token_claims(provider: OpenIdProvider, asked: Mapping[str, str]) -> Mapping[str, str] | None:
-    """The claims of the ID token that the client sent along, or None."""
+    """The claims of `id_token_hint`, or None if there is none or it is not valid."""
     try:
         return provider.tokens.read_hint(asked["id_token_hint"]) if "id_token_hint" in asked else None
     except Unauthenticated:
@@ -291,42 +276,9 @@ def _id_token_claims(provider: OpenIdProvider, asked: Mapping[str, str]) -> Mapp
 
 
 def _redirect_after_logout(provider: OpenIdProvider, asked: Mapping[str, str], hinted: Mapping[str, str] | None) -> str | None:
-    """Where to go, if the client said so and has registered it."""
+    """The requested redirect, or None if there is none or the client has not registered it."""
     to, state = asked.get("post_logout_redirect_uri"), asked.get("state")
     client = provider.clients.find(hinted["aud"] if hinted is not None else asked.get("client_id", ""))
     if to is None or client is None or to not in client.after_logout or asked.get("client_id", client.id) != client.id:
         return None
     return to if state is None else answer_url(to, {"state": state[:MAX_STATE]})
-
-
-def userinfo_routes(provider: OpenIdProvider) -> APIRouter:
-    """For clients."""
-    router = APIRouter(route_class=ProtocolRoute)
-
-    @router.get("/oauth2/userinfo")
-    @router.post("/oauth2/userinfo")
-    def userinfo(request: Request) -> Response:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise OAuthError("invalid_token", "an access token is needed", status=401, challenge="Bearer")
-        try:
-            claims = provider.tokens.read_access(token.strip())
-        except Unauthenticated as error:
-            raise _invalid() from error
-        user = provider.users.find(claims["sub"])
-        if user is None or user.disabled:
-            raise _invalid()
-        scopes = claims.get("scope", "").split()
-        if "openid" not in scopes:
-            raise OAuthError(
-                "insufficient_scope", "this needs the scope openid", status=403, challenge='Bearer error="insufficient_scope"'
-            )
-        answer = {"sub": user.subject} | ({"email": user.email} if "email" in scopes else {})
-        return JSONResponse(answer, headers=NO_STORE)
-
-    return router
-
-
-def _invalid() -> OAuthError:
-    challenge = 'Bearer error="invalid_token"'
-    return OAuthError("invalid_token", "the access token is unknown or too old", status=401, challenge=challenge)

@@ -16,8 +16,8 @@ from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
-from tests.identity.home import EMAIL, add_user, open_tables, provider_on
-from tests.identity.home import PASSWORD as RIGHT
+from tests.identity.provider_kit import EMAIL, add_user, open_tables, provider_on
+from tests.identity.provider_kit import PASSWORD as RIGHT
 
 
 def test_an_address_belongs_to_one_person(provider: OpenIdProvider) -> None:
@@ -25,7 +25,7 @@ def test_an_address_belongs_to_one_person(provider: OpenIdProvider) -> None:
     with pytest.raises(Conflict, match="already"):
         provider.users.create("ada@example.ORG")
     assert provider.users.by_email("ADA@example.org") == user
-    assert provider.users.list().users == [user]
+    assert provider.users.list().items == [user]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import EMAIL, PASSWORD, URL, Browser, add_user
+from tests.identity.provider_kit import EMAIL, PASSWORD, URL, Browser, add_user
 
 
-class Door:
+class Api:
     """Who calls with a token."""
 
     def __init__(self, tables: SqliteTables, provider: OpenIdProvider, clock: ManualClock) -> None:
@@ -43,15 +43,15 @@ class Door:
 
 
 @pytest.fixture
-def door(tables: SqliteTables, provider: OpenIdProvider, clock: ManualClock) -> Door:
-    return Door(tables, provider, clock)
+def api(tables: SqliteTables, provider: OpenIdProvider, clock: ManualClock) -> Api:
+    return Api(tables, provider, clock)
 
 
-def test_a_person_from_the_invitation_to_a_call(door: Door, provider: OpenIdProvider, browser: Browser) -> None:
-    admitted = AccessAdmin(provider, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
+def test_a_person_from_the_invitation_to_a_call(api: Api, provider: OpenIdProvider, browser: Browser) -> None:
+    admitted = AccessAdmin(provider, api.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
     assert admitted.link is not None
     provider.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
-    who = door.who(browser.tokens()["access_token"])
+    who = api.who(browser.tokens()["access_token"])
     assert (who.kind, who.id, who.name, who.tenant, who.role) == (
         PrincipalKind.USER,
         admitted.user.subject,
@@ -61,19 +61,19 @@ def test_a_person_from_the_invitation_to_a_call(door: Door, provider: OpenIdProv
     )
 
 
-def test_a_program_with_its_secret(door: Door, provider: OpenIdProvider, browser: Browser) -> None:
-    client, secret = AccessAdmin(provider, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
+def test_a_program_with_its_secret(api: Api, provider: OpenIdProvider, browser: Browser) -> None:
+    client, secret = AccessAdmin(provider, api.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
     answer = browser.token(grant_type="client_credentials", client_id=client.id, client_secret=secret)
-    who = door.who(answer.json()["access_token"])
+    who = api.who(answer.json()["access_token"])
     assert (who.kind, who.id, who.tenant, who.role) == (PrincipalKind.CLIENT, client.id, "acme", Role.EDITOR)
 
 
-def test_other_tokens_of_the_issuer_open_nothing(door: Door, provider: OpenIdProvider, browser: Browser) -> None:
+def test_other_tokens_of_the_issuer_open_nothing(api: Api, provider: OpenIdProvider, browser: Browser) -> None:
     add_user(provider)
     tokens = browser.tokens()
     with pytest.raises(Unauthenticated):
-        door.who(tokens["id_token"])
+        api.who(tokens["id_token"])
     with pytest.raises(Unauthenticated):
-        door.who(tokens["refresh_token"])
+        api.who(tokens["refresh_token"])
     with pytest.raises(Denied, match="belongs to no tenant"):
-        door.who(tokens["access_token"])
+        api.who(tokens["access_token"])

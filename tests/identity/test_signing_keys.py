@@ -15,7 +15,7 @@ from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import ItemKey
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
-from tests.identity.home import open_tables, provider_on
+from tests.identity.provider_kit import open_tables, provider_on
 
 TURNING = KeyRotation(rotate_after=1_000, publish_before=100, keep_after=50)
 

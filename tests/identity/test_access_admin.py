@@ -16,7 +16,7 @@ from postroom.ledger.memberships import Memberships
 from postroom.model.access import BUILT_IN, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.identity.home import EMAIL, PASSWORD, URL, add_user, provider_on
+from tests.identity.provider_kit import EMAIL, PASSWORD, URL, add_user, provider_on
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_the_first_start_invites_an_administrator_until_somebody_has_a_password(
 ) -> None:
     links = [first_invitation(provider, memberships) for _ in range(2)]
     assert all(link is not None and link.startswith(f"{URL}/oauth2/invitation?token=") for link in links)
-    (user,) = provider.users.list().users
+    (user,) = provider.users.list().items
     member = memberships.find(BUILT_IN, user.subject)
     assert member is not None
     assert (user.email, member.role, member.operator, member.tenant) == (FIRST_ADMIN, Role.ADMIN, True, "default")
