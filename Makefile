@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Tests and the demo start many processes: without bytecode each compiles all modules.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-fast check bench docs clean postfix
 
 # The first Python that is new enough; `make PYTHON=/path/to/python3.12` overrides.

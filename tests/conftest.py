@@ -1,4 +1,4 @@
-"""What holds for every test: which begin first, how long an example of Hypothesis may take, what Ctrl-C does in child processes."""
+"""Set up every test: what child processes inherit, the profile of Hypothesis, the order, and the option `--embedded`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """In a background job of a shell (`make test &`) SIGINT is ignored, and child processes inherit that: those that a test interrupts
-    would go on. A handler is not inherited: children begin with the default."""
+    """Mend what child processes inherit.
+
+    In a background job of a shell (`make test &`) SIGINT is ignored, and so it would be in the children that tests interrupt; a handler
+    is not inherited. Where Python may write no bytecode, each of some hundred children compiles all modules: half of its start.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

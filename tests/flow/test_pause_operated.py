@@ -53,7 +53,7 @@ def test_cancelled_from_elsewhere_nobody_who_waits_gets_it(make_office: MakeOffi
     with SmtpSink([], QUIET) as sink:
         office = make_office(sink.port)
         write_csv(office.recipients, PEOPLE)
-        run = office.send("--json", "--rate", "1000")
+        run = office.send("--json", "--rate", "300")
         run.until(lambda: len(sink.accepted) > 300, "mail")
         code, _, said = office.command("campaign", "cancel", office.campaign)
         assert code == 0, said
@@ -108,7 +108,7 @@ def test_a_running_campaign_is_not_settled_under_its_workers(make_office: MakeOf
     with SmtpSink([], QUIET) as sink:
         office = make_office(sink.port)
         write_csv(office.recipients, PEOPLE)
-        run = office.send("--rate", "800")
+        run = office.send("--rate", "150")  # forty seconds: it runs still when both commands have been refused
         run.until(lambda: len(sink.accepted) > 100, "mail")
         for words in (["retry-failed", office.campaign], ["settle", office.campaign, "sent"]):
             code, _, said = office.command("campaign", *words)
