@@ -27,7 +27,7 @@ class Authenticator(Protocol):
 
 
 def principal_of(request: Request) -> Principal:
-    """Who calls; `Unauthenticated`."""
+    """The authenticated caller. Raises `Unauthenticated`."""
     principal = getattr(request.state, "principal", None)
     if not isinstance(principal, Principal):
         raise Unauthenticated("this needs an Authorization field: Bearer and an access token or an API key")
@@ -35,7 +35,7 @@ def principal_of(request: Request) -> Principal:
 
 
 def _within_scopes(request: Request) -> Principal:
-    """Who calls; `Denied`: with a key that is for other services than this route's."""
+    """The caller. Raises `Denied` for a key whose scopes exclude this route."""
     principal = principal_of(request)
     if principal.scopes is not None and principal.scopes.isdisjoint(request.scope["route"].tags):
         raise Denied(f"{principal.name} is a key for {', '.join(sorted(principal.scopes)) or 'nothing'} only")
@@ -44,7 +44,7 @@ def _within_scopes(request: Request) -> Principal:
 
 OPERATOR = "operator"
 DEMANDS: dict[Callable[..., object], str] = {}
-"""What each dependency below demands: a role, or `OPERATOR`. For the OpenAPI document."""
+"""The role, or `OPERATOR`, that each dependency below requires. For the OpenAPI document."""
 
 
 def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:

@@ -33,7 +33,7 @@ def create_app(config: GatewayConfig, routers: Iterable[APIRouter]) -> FastAPI:
         app.add_exception_handler(kind, handle_error)
     app.add_exception_handler(405, _method_not_allowed)
     for router in (about_routes(), *routers):
-        app.router.routes.extend(router.routes)  # as they are: `include_router` would match each of them twice a request
+        app.router.routes.extend(router.routes)  # not `include_router`: it would match each route twice per request
     app.state.plain_paths = frozenset(route.path for route in app.routes if isinstance(route, APIRoute) and "{" not in route.path)
     app.openapi = lambda: openapi_document(app, config)  # type: ignore[method-assign]  # as FastAPI's documentation shows
     _add_middleware(app, config)

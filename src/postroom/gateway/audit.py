@@ -48,15 +48,15 @@ _READS = "_postroom_reads"
 
 @dataclass(slots=True)
 class AuditChange:
-    """One call's."""
+    """The changed record, as the handler reports it."""
 
     target: str = ""
-    """Such as `template/2abc…`."""
+    """For example `template/2abc…`."""
     before: object = field(default=None, repr=False)
     after: object = field(default=None, repr=False)
 
     def changed(self, kind: str, id: str, *, before: object = None, after: object = None) -> None:  # noqa: A002
-        """Which record, and what it was and is: JSON values, or None where there was or is nothing."""
+        """Report the changed record. `before` and `after` are JSON values; None: it did not exist, or no longer exists."""
         self.target, self.before, self.after = f"{kind}/{id}", before, after
 
 
@@ -75,7 +75,7 @@ def reads(handler: Handler) -> Handler:
 
 
 def only_reads(handler: Callable[..., Any]) -> bool:
-    """Whether it is marked."""
+    """Whether the handler is marked with `reads`."""
     return getattr(handler, _READS, False)
 
 
@@ -85,20 +85,20 @@ _log = event_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AuditCall:
-    """Who did what, when, from where."""
+    """Caller, time, address and route."""
 
     principal: Principal
     address: str
     method: str
     route: str
-    """The path's template, such as `/v1/templates/{id}`; ids are in the end's `target`."""
+    """The path's template, such as `/v1/templates/{id}`. Ids are in `AuditEnd.target`."""
     request_id: str
     at: Instant
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEnd:
-    """How it ended. Digests are SHA-256 in hex, of canonical JSON; empty where there was or is nothing."""
+    """The result. Digests are SHA-256 in hex, of canonical JSON; empty if there was or is nothing."""
 
     status: int
     target: str
@@ -107,24 +107,24 @@ class AuditEnd:
 
 
 class AuditRecorder(Protocol):
-    """Keeps the records. Called from threads; may block."""
+    """Stores the records. Called from threads; may block."""
 
     def begin(self, call: AuditCall) -> str:
-        """Durable when it returns; a token for `finish`."""
+        """Begin a record, durable on return. Returns a token for `finish`."""
         ...
 
     def finish(self, token: str, end: AuditEnd) -> None:
-        """Complete the record. Again: harmless."""
+        """Complete the record. Idempotent."""
         ...
 
     def denied(self, principal: Principal | None, address: str, reason: str) -> None:
-        """Count one denial; `reason` is a sentence without what the caller sent."""
+        """Count one denial. `reason` must not contain anything that the caller sent."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AuditContext:
-    """What the endpoint of the present request needs."""
+    """The audit state of the current request."""
 
     recorder: AuditRecorder
     call: AuditCall
@@ -132,19 +132,19 @@ class AuditContext:
 
 
 AUDIT_CONTEXT: ContextVar[AuditContext | None] = ContextVar("postroom_audited", default=None)
-"""Set by gateway.routing; threads of handlers inherit it."""
+"""Set by gateway.pipeline; handler threads inherit it."""
 
 
 def audited(endpoint: Endpoint, status: int) -> Endpoint:
-    """The endpoint with its record around it, in the same thread. `status`: of an answer that does not say otherwise."""
+    """Wrap an endpoint in its audit record, in the same thread. `status`: that of a response that sets none."""
     wrapped = _coroutine(endpoint, status) if inspect.iscoroutinefunction(endpoint) else _function(endpoint, status)
-    # FastAPI reads the parameters' types from here; older ones do not look through `wraps` for the names that annotations use.
+    # FastAPI reads the parameters' types from here; older versions do not look through `wraps` for names in annotations.
     wrapped.__signature__ = inspect.signature(endpoint, eval_str=True)  # type: ignore[attr-defined]
     return wrapped
 
 
 def content_digest(value: object) -> str:
-    """Of JSON values, in which the order of members means nothing."""
+    """The digest of JSON values. The order of members does not matter."""
     if value is None:
         return ""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
@@ -203,7 +203,7 @@ _KEPT = 10_000
 
 @dataclass(slots=True)
 class _DenialCount:
-    """A minute's denials of one kind."""
+    """Denials of one kind within a minute."""
 
     entry: AuditRecord
     written: int = 0
@@ -211,7 +211,7 @@ class _DenialCount:
 
 
 class LedgerAuditRecorder:
-    """`gateway.audit.Recorder`."""
+    """Stores audit records in the ledger."""
 
     def __init__(self, log: AuditLog, clock: Clock) -> None:
         self._log = log
@@ -244,7 +244,7 @@ class LedgerAuditRecorder:
             self._write(tenant, counted, name="" if principal is None else principal.name)
 
     def _count(self, tenant: str, actor: str, address: str, *, reason: str) -> _DenialCount | None:
-        """One more; the entry, if it is to be written now."""
+        """Count one denial. Returns the entry if it must be written now."""
         fresh = self._log.new_id()
         kind = (fresh[:_MINUTE], tenant, actor, address, reason)
         with self._lock:
@@ -264,5 +264,5 @@ class LedgerAuditRecorder:
     def _write(self, tenant: str, counted: _DenialCount, *, name: str) -> None:
         try:
             self._log.write(tenant, replace(counted.entry, name=name))
-        except Conflict:  # the minute's end, and a slow thread: it stays as it was written before
+        except Conflict:  # the minute ended while a slow thread wrote: the earlier entry stays
             return

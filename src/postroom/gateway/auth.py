@@ -49,29 +49,29 @@ _ACCESS_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 
 
 class InvalidToken(Exception):
-    """The token is worth nothing; the reason is for the log, not for whoever sent it."""
+    """The token is invalid. The reason is for the log, not for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What is believed of a token."""
+    """Verified claims."""
 
     subject: str
     client: str
-    """Whose client it was issued to; "" where it is not told."""
+    """The client that the token was issued to; empty if unknown."""
     expires_at: Instant
 
 
 @dataclass(frozen=True, slots=True)
 class TokenExpectations:
-    """What tokens must be like here."""
+    """Requirements on tokens."""
 
     issuer: str
     audiences: frozenset[str]
 
 
 def verify(token: str, jwks: JwksSource, expected: TokenExpectations, *, now: Instant) -> TokenClaims:
-    """Its claims. `InvalidToken`; `Unavailable`: the issuer's keys cannot be had now."""
+    """The token's claims. Raises `InvalidToken`; `Unavailable` if the issuer's keys cannot be fetched."""
     header = _header(token)
     key = jwks.key(header["kid"])
     if key is None or key.algorithm != header["alg"]:
@@ -80,7 +80,7 @@ def verify(token: str, jwks: JwksSource, expected: TokenExpectations, *, now: In
 
 
 def _header(token: str) -> Mapping[str, Any]:
-    """As far as it can be trusted: not at all, but enough to look for the key."""
+    """The header, not verified yet: enough to find the key."""
     first = token.partition(".")[0]
     if len(first) > _MAX_HEADER or token.count(".") != 2:
         raise InvalidToken("not a token")
@@ -131,7 +131,7 @@ def _is_for(claims: Mapping[str, Any], audiences: Collection[str]) -> bool:
 
 
 def _valid_until(claims: Mapping[str, Any], now: Instant) -> Instant:
-    """Milliseconds; the leeway is in it."""
+    """Milliseconds, leeway included."""
     expires, begins, issued = (_milliseconds(claims.get(name)) for name in ("exp", "nbf", "iat"))
     if expires is None or now >= expires + LEEWAY_MS:
         raise InvalidToken("expired")
@@ -167,15 +167,15 @@ KNOWN_S = 5.0
 VERIFIED_S = 30.0
 REMEMBERED = 10_000
 LOOKING_UP = 20
-"""Look-ups at the same time: threads of their own count, so that an issuer that hangs holds up no call whose caller is known."""
+"""Concurrent look-ups. They have their own threads, so that a hanging issuer delays no call with a cached credential."""
 _log = event_logger(__name__)
 _WORD = re.compile(r"[A-Za-z0-9._~+/=-]+")
-"""RFC 6750 §2.1: so two fields that somebody on the way joined with a comma are none."""
+"""RFC 6750 section 2.1. Two fields that a proxy joined with a comma do not match."""
 _WORTHLESS = "these credentials are not valid here, or no longer"
 
 
 class TokenAuthenticator:
-    """`gateway.access.Authenticator`. See the module's text."""
+    """Authenticates API keys and access tokens."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class TokenAuthenticator:
         clock: Clock,
         members_of: str | None = None,
     ) -> None:
-        """`members_of`: what memberships call the issuer; None: as its tokens do."""
+        """`members_of`: the issuer's name in memberships; None: as in tokens."""
         self._memberships = memberships
         self._keys = keys
         self._tenants = tenants
@@ -202,7 +202,7 @@ class TokenAuthenticator:
         self._looking_up = anyio.CapacityLimiter(LOOKING_UP)
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """See the protocol. `Denied`: known, but of no tenant, or of one that is disabled."""
+        """Raises `Unauthenticated`; `Denied` if the caller has no tenant, or a disabled one."""
         credential, digest = _digested(authorization)
         known = self._known.get(digest)
         if known is not None:
@@ -210,7 +210,7 @@ class TokenAuthenticator:
         return await anyio.to_thread.run_sync(self._establish, credential, digest, limiter=self._looking_up)
 
     def authenticate_here(self, authorization: str | None) -> Principal:
-        """The same, in the caller's own thread: for a process in which nothing else goes on meanwhile."""
+        """As `authenticate`, in the calling thread: for a process that handles one request at a time."""
         credential, digest = _digested(authorization)
         return self._known.get(digest) or self._establish(credential, digest)
 
@@ -226,7 +226,7 @@ class TokenAuthenticator:
         return principal
 
     def _by_key(self, text: str) -> tuple[Principal, float]:
-        """Whose key it is, and for how many seconds at most."""
+        """The key's owner, and for how many seconds it may be cached."""
         read = access.parse_key(text)
         key = self._keys.find(read.id) if read else None
         if key is None or not key.is_of(text):
@@ -244,7 +244,7 @@ class TokenAuthenticator:
         if claims is None:
             claims = verify(token, self._jwks, self._expected, now=now)
             self._verified.put(digest, claims, seconds=min(VERIFIED_S, (claims.expires_at - now) / 1_000))
-        if now >= claims.expires_at:  # remembered by the steady clock, which does not follow the wall's
+        if now >= claims.expires_at:  # the cache uses the monotonic clock, which does not follow the wall clock
             raise InvalidToken("expired")
         return self._member(claims), (claims.expires_at - now) / 1_000
 
@@ -270,7 +270,7 @@ def _digested(authorization: str | None) -> tuple[str, bytes]:
 
 
 def credential_of(authorization: str | None) -> str:
-    """What stands after `Bearer` (RFC 6750 §2.1, in any case: RFC 9110 §11.1). `Unauthenticated`: something else."""
+    """The token after `Bearer` (RFC 6750 section 2.1; case-insensitive by RFC 9110 section 11.1). Raises `Unauthenticated`."""
     scheme, _, credential = (authorization or "").partition(" ")
     credential = credential.strip(" ")
     if scheme.lower() != "bearer" or not credential:

@@ -26,11 +26,11 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 _MOST = "_postroom_max_body"
 _BODY = "postroom.body"
 _CLOSE = {"Connection": "close"}
-"""What is still to come is not worth reading."""
+"""The rest of the body is not read."""
 
 
 def accepts(max_body: int | None) -> Callable[[Handler], Handler]:
-    """Marks a handler that takes bodies of up to so many bytes; None: it counts them itself, while they stream."""
+    """Sets a route's body limit in bytes; None: the handler counts while streaming."""
 
     def mark(handler: Handler) -> Handler:
         setattr(handler, _MOST, max_body)
@@ -40,12 +40,12 @@ def accepts(max_body: int | None) -> Callable[[Handler], Handler]:
 
 
 class StrictRequest(Request):
-    """A request whose JSON is strict, and parsed once."""
+    """A request with a strictly parsed, cached JSON body."""
 
     async def prepare(self, handler: Callable[..., Any], *, json: bool) -> None:
-        """Check path, query and body before the handler runs; `json`: the handler reads JSON.
+        """Check path, query and body before the handler runs. `json`: the handler reads JSON.
 
-        Raises `Invalid` for the character NUL in path or query and for what is no strict JSON, and `UnsupportedMediaType`."""
+        Raises `Invalid` for U+0000 in path or query and for invalid JSON; `UnsupportedMediaType`."""
         scope = self.scope
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
             raise Invalid("the address holds the character U+0000, which no text may")
@@ -60,19 +60,19 @@ class StrictRequest(Request):
             await self.json()
 
     async def json(self) -> Any:
-        """The body; `Invalid`."""
+        """Raises `Invalid`."""
         if not hasattr(self, "_strict"):
             self._strict = _parsed(await self.body())
         return self._strict
 
 
 def media_type(request: Request) -> str:
-    """The media type of the body, in lower case and without parameters; empty: none is given."""
+    """The body's media type in lower case, without parameters; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class LimitedBody:
-    """What still comes of one request's body: counted and timed while it is read."""
+    """A request body, counted and timed while it is read."""
 
     def __init__(self, receive: Receive, length: int | None, *, most: int | None, seconds: float) -> None:
         self.most = most

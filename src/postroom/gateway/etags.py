@@ -36,25 +36,24 @@ IfMatch = Annotated[
 
 
 def etag_of(version: int | str) -> str:
-    """A strong tag; `version` changes with every change of the record and consists of letters, digits and `-`."""
+    """A strong tag. `version` must change with every change of the record and consist of letters, digits and `-`."""
     return f'"{version}"'
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether the caller has it already (weak comparison)."""
+    """Whether the caller has this version (weak comparison)."""
     return if_none_match is not None and (if_none_match.strip() == "*" or etag in map(_strong, if_none_match.split(",")))
 
 
 def demand(if_match: str | None, etag: str) -> None:
-    """`PreconditionFailed` unless the caller changes what it read (strong comparison); no field demands nothing."""
+    """Raises `PreconditionFailed` unless the caller read this version (strong comparison). No check without the field."""
     if if_match is None or if_match.strip() == "*":
         return
     if etag not in (tag.strip() for tag in if_match.split(",")):
-        raise PreconditionFailed(f"somebody else changed it since you read it: its ETag is {etag}; read it again")
+        raise PreconditionFailed(f"it was changed since you read it: its ETag is {etag}; read it again")
 
 
 def not_modified(etag: str) -> Response:
-    """304, without a body."""
     return Response(status_code=304, headers={"ETag": etag})
 
 

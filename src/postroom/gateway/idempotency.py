@@ -1,30 +1,34 @@
-"""POSTs that may be repeated: same `Idempotency-Key` and content, same answer, whatever happened to the first try.
+"""Idempotent POSTs: the same `Idempotency-Key` and content give the same response, even if the first attempt crashed.
 
-One record a key, kept for 24 hours, changed only by conditional writes on its version:
+One record per key, kept for 24 hours, changed only by conditional writes on its version:
 
     absent ──begin──→ leased, points {} ──note──→ leased, points {id: …} ──finish──→ answered
                         ↑  │ (lease ran out: the process died)                ↑
                         └──┴─────────────── begin again, with the points ─────┘
 
-A record belongs to a digest of the caller, the address and the content: another one under the same key is `IdempotencyKeyReused`.
-What a `kill -9` leaves: after `begin` a lease, which runs out after 60 s; after `note` also the value, so that who repeats the
-call makes the same record under the same id, and finds what is there; after the handler's own writes the same; after `finish` the
-answer. While one call holds the lease, others wait up to 10 s for its answer, then end with `IdempotencyInProgress`.
-A call that lost its lease cannot note or finish.
+A record belongs to a digest of caller, address and content; other content under the same key raises `IdempotencyKeyReused`.
+While one call holds the lease, others wait up to 10 s for its response, then raise `IdempotencyInProgress`. A call that lost its
+lease cannot note or finish. After a `kill -9`:
 
-**Kept** are answers that would come out the same: 2xx, 3xx, and 410, 412. After anything else (422: nothing was done; 401, 403,
-404, 409, 429, 5xx: it may pass, as when a campaign is still importing) the record is released: it vanishes, unless somebody asked
-for a point, which then waits for the repetition. The same where an answer is larger than a seal may be (64 KB). Answers are
-sealed: one may hold a new API key.
+| killed after | left | a repeated call |
+|---|---|---|
+| `begin` | a lease, which expires after 60 s | starts again |
+| `note` | the lease and the recovery points | makes the same record under the same id, or finds it |
+| the handler's writes | the same | finds the record |
+| `finish` | the response | gets that response |
 
-The recovery points of one call with an `Idempotency-Key`: what must come out the same when the call is made again.
+**Kept** are responses that would be the same again: 2xx, 3xx, 410 and 412. After others (422: nothing was done; 401, 403, 404,
+409, 429, 5xx: may pass, for example when an import ends) the record is released: it is deleted, unless it has recovery points,
+which then wait for the repetition. The same applies to a response larger than can be sealed (64 KB). Responses are sealed: one
+may hold a new API key.
 
-`steps.once("id", new_id)` answers what `new_id()` made the first time the key was used, durably noted before it is returned. So a
-call that died midway and comes again makes the same record under the same id, and finds what is there already. Without
-a key there is nothing to recover: it simply makes one. Names are short words; values up to 1,000 characters.
+**Recovery points** are values that must be the same when the call is repeated. `points.once("id", new_id)` is what `new_id()`
+returned the first time this key was used, stored durably before it is returned. So a repeated call makes the same record under
+the same id, and finds it if it exists. Without a key nothing is stored. Names are short words; values have up to 1,000
+characters.
 
-A handler that is called often may name its first point beforehand (`@starts_with("id", service.new_id)`): it is then noted in the
-same write in which the call begins, one synced write less.
+`@first_recovery_point("id", service.new_id)` declares a handler's first point: it is stored in the write that begins the call,
+which saves one synced write.
 """
 
 from __future__ import annotations
@@ -48,17 +52,17 @@ from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, T
 
 KEPT_MS = 24 * 3_600_000
 LEASE_MS = 60_000
-"""Twice the time that a call may take."""
+"""Twice the time limit of a request."""
 MOST_POINT = 1_000
 MOST_CANONICAL = 262_144
-"""Bytes; a millisecond or two."""
+"""Bytes; takes a millisecond or two."""
 _KEPT_REFUSALS = frozenset({410, 412})
 _TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """One call with a key."""
+    """A call with a key."""
 
     tenant: str
     key: str
@@ -70,7 +74,7 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """An answer."""
+    """A stored response."""
 
     status: int
     fields: Mapping[str, str]
@@ -78,7 +82,7 @@ class CachedResponse:
 
 
 class IdempotencyStore:
-    """The records of all tenants. Blocks: call it in threads."""
+    """The records of all tenants. Blocking: call it in threads."""
 
     def __init__(self, tables: Tables, secrets: Secrets, clock: Clock) -> None:
         self.tables = tables
@@ -102,7 +106,7 @@ class IdempotencyStore:
                 raise IdempotencyInProgress("the first call with this Idempotency-Key has not ended: repeat it with the same key")
             try:
                 return self._lease(place, ask.digest, item, first)
-            except Conflict:  # somebody else took it in between
+            except Conflict:  # another call took it
                 continue
         raise IdempotencyInProgress("this Idempotency-Key is being used by too many calls at once")
 
@@ -112,7 +116,7 @@ class IdempotencyStore:
         return IdempotencyLease(self, place, digest, dict(item.data["points"]), expect=item.version)
 
     def sealed(self, place: ItemKey, answer: CachedResponse) -> str | None:
-        """For the record; None: it does not fit."""
+        """The sealed response; None if it is too large."""
         head = orjson.dumps({"status": answer.status, "fields": dict(answer.fields)})
         plain = head + b"\n" + answer.body
         return None if len(plain) > MAX_PLAIN_BYTES else self._secrets.seal(_purpose(place), plain)
@@ -124,7 +128,7 @@ class IdempotencyStore:
 
 
 class IdempotencyLease:
-    """The right to make the call, and its recovery points (gateway.steps)."""
+    """The right to make the call, and its recovery points."""
 
     def __init__(
         self, home: IdempotencyStore, place: ItemKey, digest: str, points: dict[str, str], *, expect: Expect | int
@@ -134,14 +138,14 @@ class IdempotencyLease:
         self._digest = digest
         self._points = points
         self._bound = bool(points) and expect is not Expect.ABSENT
-        """Whether somebody went on from a point, so that the content may not change any more."""
+        """Whether an earlier attempt may have used a point: then the content must not change."""
         self._lock = Lock()
         self._expires_at = Instant(home.clock.now() + KEPT_MS)
         self._until = home.clock.now() + LEASE_MS
         self._version = self._write(expect, None)
 
     def once(self, name: str, make: Callable[[], str]) -> str:
-        """See gateway.steps. `LeaseLost`."""
+        """The recovery point, made by `make` on first use. Raises `LeaseLost`."""
         with self._lock:
             self._bound = True
             if name not in self._points:
@@ -152,7 +156,7 @@ class IdempotencyLease:
             return self._points[name]
 
     def finish(self, answer: CachedResponse | None) -> None:
-        """Keep the answer, or (None: it cannot be kept) release the key. That somebody else has it by now changes nothing."""
+        """Store the response; None: release the key. No effect if another call holds the lease by now."""
         sealed = None
         if answer is not None and (answer.status < 400 or answer.status in _KEPT_REFUSALS):
             sealed = self._home.sealed(self._place, answer)
@@ -181,10 +185,10 @@ class IdempotencyLease:
 
 
 def request_digest(caller: str, address: str, query: bytes, body: bytes) -> str:
-    """Of a call. JSON counts by what it says: neither spaces nor the order of members make another content. Of a large body the
-    bytes count: taking it apart and together again would hold up everybody else."""
+    """The digest of a call. JSON counts by its canonical form; a large body by its bytes, because parsing would block other
+    calls."""
     if len(body) <= MOST_CANONICAL:
-        with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):  # of any other content the bytes count, and if too deep
+        with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):  # else the bytes count
             body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     parts = (caller.encode(), address.encode(), query, body)
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
@@ -205,30 +209,30 @@ _FIRST = "_postroom_first_point"
 
 
 class RecoveryPoints(Protocol):
-    """See the module's text."""
+    """Recovery points of a call."""
 
     def once(self, name: str, make: Callable[[], str]) -> str:
-        """What `make` made the first time. Blocks: call it in a handler that is no coroutine."""
+        """The value that `make` returned the first time. Blocking: do not call it in a coroutine."""
         ...
 
 
 class NoRecoveryPoints:
-    """A call without a key."""
+    """For a call without a key: stores nothing."""
 
     def once(self, name: str, make: Callable[[], str]) -> str:
         return make()
 
 
 async def _recovery_points(request: Request) -> RecoveryPoints:
-    steps: RecoveryPoints = getattr(request.state, "recovery_points", None) or NoRecoveryPoints()
-    return steps
+    points: RecoveryPoints = getattr(request.state, "recovery_points", None) or NoRecoveryPoints()
+    return points
 
 
 Points = Annotated[RecoveryPoints, Depends(_recovery_points)]
 
 
 def first_recovery_point(name: str, make: Callable[[], str]) -> Callable[[Handler], Handler]:
-    """Marks a handler that begins with `steps.once(name, make)`."""
+    """Declares that a handler begins with `points.once(name, make)`."""
 
     def mark(handler: Handler) -> Handler:
         setattr(handler, _FIRST, {name: make})
@@ -238,6 +242,6 @@ def first_recovery_point(name: str, make: Callable[[], str]) -> Callable[[Handle
 
 
 def first_points(handler: Callable[..., Any]) -> FirstPoints:
-    """What it is marked with."""
+    """The declared first point of a handler."""
     points: FirstPoints = getattr(handler, _FIRST, {})
     return points

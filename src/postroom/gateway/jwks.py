@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 262_144
 LIMIT_S = 5.0
-_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}  # what is small must not unpack to something large
+_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a small response must not unpack to a large one
 
 
 def fetch_jwks(issuer: str, clock: Clock, *, transport: httpx.BaseTransport | None = None) -> Mapping[str, Any]:
-    """The issuer's JWK set. `Unavailable`: it does not answer, or not as an OpenID provider must."""
+    """The issuer's JWK set. Raises `Unavailable` if it does not respond, or not as an OpenID provider must."""
     until = clock.monotonic() + LIMIT_S
     document = _get(issuer.rstrip("/") + "/.well-known/openid-configuration", clock, until=until, transport=transport)
     if document.get("issuer") != issuer:
@@ -51,16 +51,16 @@ def fetch_jwks(issuer: str, clock: Clock, *, transport: httpx.BaseTransport | No
 
 
 def fetch_jwks_at(url: str, clock: Clock, *, transport: httpx.BaseTransport | None = None) -> Mapping[str, Any]:
-    """The JWK set at this very address. `Unavailable`."""
+    """The JWK set at this URL. Raises `Unavailable`."""
     return _get(url, clock, until=clock.monotonic() + LIMIT_S, transport=transport)
 
 
 def _get(url: str, clock: Clock, *, until: float, transport: httpx.BaseTransport | None) -> Mapping[str, Any]:
-    import httpx2 as httpx  # only here: an installation whose callers all use API keys never loads an HTTP client
+    import httpx2 as httpx  # imported here: an installation that uses only API keys never loads an HTTP client
 
     if not is_safe(url):
-        raise Unavailable(f"{url} is not https: whoever is on the way could put keys in the place of the issuer's")
-    body, proxied = b"", url.startswith("https:")  # what is loopback because nobody is on the way must not take one
+        raise Unavailable(f"{url} is not https: an attacker on the network could replace the issuer's keys")
+    body, proxied = b"", url.startswith("https:")  # plain http is allowed on loopback only, so it must not go through a proxy
     client = httpx.Client(timeout=LIMIT_S, follow_redirects=False, transport=transport, trust_env=proxied)
     try:
         with client, client.stream("GET", url, headers=_PLAIN) as response:
@@ -79,7 +79,7 @@ def _get(url: str, clock: Clock, *, until: float, transport: httpx.BaseTransport
 
 
 def is_safe(url: str) -> bool:
-    """Whether nobody on the way can change the answer: https, or this very machine."""
+    """Whether the response cannot be changed on the way: https, or loopback."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -106,23 +106,24 @@ _log = event_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """One of an issuer's keys, and the one algorithm it verifies."""
+    """A public key and the one algorithm it verifies."""
 
     algorithm: str
     key: ECKey | RSAKey = field(repr=False)
 
 
 class JwksSource(Protocol):
-    """Where an issuer's keys come from."""
+    """Looks up an issuer's keys."""
 
     def key(self, kid: str) -> VerifyingKey | None:
-        """The key of that id, or None: the issuer has none. Blocks. `Unavailable`: no key is known, and the issuer does not
-        answer."""
+        """The key with that id; None if the issuer has none. Blocking.
+
+        Raises `Unavailable` if no key is known and the issuer does not respond."""
         ...
 
 
 class Jwks:
-    """See the module's text. `fetch` answers the issuer's JWK set; `Temporary` where it cannot now."""
+    """Caches an issuer's keys. `fetch` returns its JWK set, or raises `Temporary`."""
 
     def __init__(self, fetch: Callable[[], Mapping[str, Any]], clock: Clock) -> None:
         self._fetch = fetch
@@ -146,7 +147,7 @@ class Jwks:
         return self._keys if self._clock.monotonic() - self._fetched < STALE_S else {}
 
     def _ask_again(self, *, wait: float) -> None:
-        """Unless somebody has just asked, or does and does not come back in time. A failure leaves what is known."""
+        """Fetch unless another thread just did, or is doing so. A failure keeps the cached keys."""
         if not self._lock.acquire(timeout=wait) if wait else not self._lock.acquire(blocking=False):
             return
         try:
@@ -161,12 +162,12 @@ class Jwks:
 
 
 def LocalJwks(published: Callable[[], Mapping[str, Any]], clock: Clock) -> Jwks:  # noqa: N802  # reads as a kind of source
-    """The built-in issuer's: what it publishes, without a way over the network."""
+    """The built-in issuer's keys, without a network call."""
     return Jwks(published, clock)
 
 
 def HttpJwks(issuer_url: str, clock: Clock, *, at: str | None = None) -> Jwks:  # noqa: N802  # reads as a kind of source
-    """Those of an OpenID provider elsewhere, found through its discovery document, or `at` an address that is known."""
+    """An OpenID provider's keys, found by its discovery document, or at the URL `at`."""
 
     def fetch() -> Mapping[str, Any]:
         return fetch_jwks(issuer_url, clock) if at is None else fetch_jwks_at(at, clock)
@@ -175,7 +176,7 @@ def HttpJwks(issuer_url: str, clock: Clock, *, at: str | None = None) -> Jwks:  
 
 
 def _usable_keys(jwks: Mapping[str, Any]) -> dict[str, VerifyingKey]:
-    """Those that can verify a token here, by id. What is of another kind is passed over, as RFC 7517 §5 wants it."""
+    """Keys that can verify tokens here, by id. Others are ignored (RFC 7517 section 5)."""
     listed = jwks.get("keys")
     keys: dict[str, VerifyingKey] = {}
     for jwk in listed[:_MOST_KEYS] if isinstance(listed, list) else []:
@@ -195,7 +196,7 @@ def _key(jwk: dict[str, Any]) -> VerifyingKey | None:
                 return VerifyingKey("ES256", ECKey.import_key(public))
             case "RSA", None, None | "RS256" if _bits(jwk["n"]) >= _LEAST_RSA_BITS:
                 return VerifyingKey("RS256", RSAKey.import_key(public))
-    except (JoseError, ValueError, TypeError, KeyError):  # not a key, whatever it says
+    except (JoseError, ValueError, TypeError, KeyError):  # not a valid key
         return None
     return None
 

@@ -26,35 +26,34 @@ from postroom.gateway.bodies import limited
 from postroom.gateway.errors import Overloaded, problem_response
 
 _ALIVE = frozenset({"/healthz", "/readyz"})
-"""Answered also when there is no room for anything else."""
+"""Answered even if no slot is free."""
 _PLACE = "postroom.place"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Of one door process."""
+    """Limits of one process."""
 
     body: int = 1_000_000
-    """Bytes, unless a route takes more (gateway.bodies)."""
+    """Bytes, unless a route allows more (gateway.bodies)."""
     body_s: float = 20.0
-    """For reading a body; where it may have any size, for its next part. Less than `handle_s`, which it is a part of."""
+    """Seconds to read a body, or the next part of one without a size limit. Less than `handle_s`, which includes it."""
     handle_s: float = 30.0
-    """From the request's head to the answer's. API Gateway gives 29 s."""
+    """Seconds from the request's head to the response's. API Gateway's limit is 29 s."""
     in_progress: int = 2_000
-    """Requests, those that wait for a change included."""
+    """Requests in progress, long polls included."""
     unauthenticated: int = 500
-    """Of them, those that show no credentials: forms and bodies of anybody that come slowly leave room for all who do."""
+    """Of these, requests without credentials: slow forms and bodies leave room for authenticated callers."""
     per_tenant: int = 1_500
-    """Of them, until their answers have ended: who waits for changes or reads exports slowly leaves room for other tenants."""
+    """Of these, requests of one tenant, until their responses end: its long polls and slow downloads leave room for other
+    tenants."""
     handlers: int = 240
-    """Handlers at work (40 at once, as many as there are threads) or waiting for a thread: at 5 ms each, a second's work."""
+    """Handlers running (40, the number of threads) or waiting for a thread: at 5 ms each, a second's work."""
     streamed: tuple[str, ...] = ("/transfers/",)
-    """Paths under which bodies may have any size and take any time."""
+    """Paths whose bodies may have any size and take any time."""
 
 
 class LimitsMiddleware:
-    """ASGI."""
-
     def __init__(self, app: ASGIApp, *, limits: RequestLimits) -> None:
         self._app = app
         self._limits = limits
@@ -89,7 +88,7 @@ class LimitsMiddleware:
 
 
 class _RequestSlots:
-    """How many requests are in progress, and whose. Only the event loop touches it."""
+    """Counts requests in progress, by tenant. Used by the event loop only."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
@@ -98,7 +97,7 @@ class _RequestSlots:
         self.tenants: Counter[str] = Counter()
 
     def take(self, scope: Scope) -> RequestSlot:
-        """`Overloaded`: there is none."""
+        """Raises `Overloaded` if no slot is free."""
         unauthenticated = not scope["path"].startswith("/v1/") or all(name != b"authorization" for name, _ in scope["headers"])
         if self.taken >= self.limits.in_progress or (unauthenticated and self.unauthenticated >= self.limits.unauthenticated):
             raise Overloaded("too many requests are in progress; nothing was done")
@@ -108,7 +107,7 @@ class _RequestSlots:
 
 
 class RequestSlot:
-    """One request's."""
+    """One request's slot."""
 
     __slots__ = ("_places", "_tenant", "_unauthenticated")
 
@@ -118,14 +117,14 @@ class RequestSlot:
         self._tenant: str | None = None
 
     def give_to(self, tenant: str) -> None:
-        """Now it is known whose it is. `Overloaded`: they have too many."""
+        """Count it for the tenant, once authenticated. Raises `Overloaded` if the tenant has too many."""
         if self._places.tenants[tenant] >= self._places.limits.per_tenant:
             raise Overloaded("too many requests of this tenant are in progress; nothing was done")
         self._places.tenants[tenant] += 1
         self._tenant = tenant
 
     def leave(self) -> None:
-        """The request is over, and so is its answer."""
+        """Free the slot once the response has ended."""
         self._places.taken -= 1
         self._places.unauthenticated -= self._unauthenticated
         if self._tenant is not None:
@@ -135,13 +134,13 @@ class RequestSlot:
 
 
 def slot_of(scope: Scope) -> RequestSlot | None:
-    """The request's; None outside the frame."""
+    """The request's slot; None outside the middleware."""
     place: RequestSlot | None = scope.get(_PLACE)
     return place
 
 
 class _ResponseTimeout:
-    """The answer's way out, until the time is over; from then on ours."""
+    """Sends the handler's response until the time limit; afterwards a 503."""
 
     __slots__ = ("_answer", "_receive", "_scope", "_send", "_started", "_timer")
 
@@ -173,12 +172,12 @@ class _ResponseTimeout:
 
 WORKING = 2
 PLACES = 12
-"""At work or waiting, of the 40 threads."""
+"""Running or waiting, of 40 threads."""
 PER_TENANT = 6
 
 
 class ConcurrencyLimit:
-    """Those of one kind. `what`: such as `templates are being checked`."""
+    """Slots for one kind of work. `what` names it, such as `templates are being checked`."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -188,12 +187,12 @@ class ConcurrencyLimit:
 
     @property
     def count(self) -> int:
-        """At work or waiting."""
+        """Running or waiting."""
         return self._taken.total()
 
     @contextmanager
     def slot(self, tenant: str) -> Iterator[None]:
-        """Around the work; blocks until there is room for it. `Overloaded`: as many as may be wait for that."""
+        """Hold a slot during the work; blocks until it may run. Raises `Overloaded` if too many wait."""
         with self._guard:
             if self._taken[tenant] >= PER_TENANT or self.count >= PLACES:
                 raise Overloaded(f"too many {self._what} at the moment; nothing was done")

@@ -30,13 +30,13 @@ _SCHEMES = {b"http": "http", b"https": "https"}
 
 
 class TrustedProxies:
-    """Those in `networks`."""
+    """The proxies in `networks`."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ip_network(network, strict=False) for network in networks]
 
     def apply(self, scope: Scope) -> None:
-        """Put the caller's address and scheme into the scope, where the peer is a trusted proxy."""
+        """Set the client's address and scheme in the scope if the peer is a trusted proxy."""
         peer = scope.get("client")
         if not self._networks or peer is None or not self._trusts(_address(peer[0])):
             return
@@ -54,7 +54,7 @@ class TrustedProxies:
         caller = None
         for hop in reversed(hops):
             address = _address(hop)
-            if address is None:  # nonsense, such as "unknown": nothing left of it can be believed
+            if address is None:  # invalid, such as "unknown": addresses left of it cannot be trusted
                 return caller
             caller = address
             if not self._trusts(address):
@@ -66,7 +66,7 @@ class TrustedProxies:
 
 
 def client_network(address: str) -> str:
-    """What one caller can be counted by: an IPv4 address, or the /64 of an IPv6 address, which is one customer's."""
+    """The unit in which clients are counted: an IPv4 address, or the /64 of an IPv6 address, which is one customer's."""
     found = _address(address)
     if isinstance(found, IPv6Address):
         return str(ip_network((found, 64), strict=False))
@@ -74,7 +74,7 @@ def client_network(address: str) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, perhaps with brackets, a port or a zone; IPv4 in IPv6 is IPv4."""
+    """Parse an address that may have brackets, a port or a zone. IPv4-mapped IPv6 becomes IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -96,17 +96,17 @@ _ALWAYS: Raw = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 
-"""The policy is for JSON, of which a browser is to load nothing. Pages set their own."""
+"""The policy is for JSON, for which a browser must load nothing. Pages set their own."""
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 _NO_STORE = (b"cache-control", b"no-store")
 _ASK_FIRST = (b"cache-control", b"private, no-cache")
-"""For what has an ETag: kept by nobody but the caller, and asked for each time."""
+"""For responses with an ETag: cached by the caller only, and revalidated each time."""
 EXPOSED_HEADERS = ("ETag", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
-"""What scripts of other origins may read."""
+"""Fields that scripts of other origins may read."""
 
 
 def default_headers(scope: Scope, given: Raw) -> Iterator[tuple[bytes, bytes]]:
-    """What to add to `given`."""
+    """Fields to add to `given`."""
     names = {name.lower() for name, _ in given}
     for field in _ALWAYS:
         if field[0] not in names:
@@ -122,8 +122,6 @@ _access = event_logger("postroom.gateway.access")
 
 
 class RequestMiddleware:
-    """ASGI."""
-
     def __init__(self, app: ASGIApp, *, clock: Clock, proxies: TrustedProxies) -> None:
         self._app = app
         self._clock = clock
@@ -143,7 +141,7 @@ class RequestMiddleware:
             await self._app(scope, receive, exchange.send)
         except Exception as error:
             problem = problem_response(Request(scope), error)  # logs it
-            if exchange.status:  # half an answer is out: the server has to cut the connection
+            if exchange.status:  # part of the response was sent: the server must close the connection
                 raise
             await problem(scope, receive, exchange.send)
         finally:
@@ -172,7 +170,7 @@ class RequestMiddleware:
 
 
 class _Response:
-    """The answer's way out."""
+    """Adds the header fields, and records what was sent."""
 
     __slots__ = ("_request_id", "_scope", "_send", "status")
 

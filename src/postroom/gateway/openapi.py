@@ -112,11 +112,10 @@ def _response(status: str, meanings: list[str]) -> Json:
 
 
 RESPONSES: Json = _responses()
-"""By status."""
 
 
 def security_schemes(config: GatewayConfig) -> Json:
-    """Besides `bearer`: where access tokens come from."""
+    """The security schemes: `bearer`, and where access tokens come from."""
     issuer = (config.issuer or config.url).rstrip("/")
     return {
         "openid": {
@@ -168,8 +167,7 @@ def _document(app: FastAPI, config: GatewayConfig) -> Json:
 
 
 def _name_members(schema: Any) -> None:
-    """Pydantic says of `dict[Name, Value]` that members of such names have such values, and by that nothing of others, which it
-    refuses. JSON Schema's word for it is `propertyNames`."""
+    """Adds `propertyNames`. Pydantic describes `dict[Name, Value]` by pattern properties, which allow other names too."""
     for each in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
         _name_members(each)
     if isinstance(schema, dict) and isinstance(schema.get("patternProperties"), dict):
@@ -210,7 +208,7 @@ def _complete(operation: Json, path: str, method: str) -> None:
 
 
 def _without_null(schema: Json) -> Json:
-    """A parameter that may be left out is never null, which FastAPI says of it: `null` on the wire would be the word."""
+    """Removes `null` from an optional parameter: FastAPI adds it, but in a query it would be the text `null`."""
     kept = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     if not kept:
         return schema
@@ -219,7 +217,7 @@ def _without_null(schema: Json) -> Json:
 
 
 def _statuses(operation: Json, path: str, method: str) -> list[str]:
-    """Of the problems that the config, or any handler, may answer with."""
+    """The problem statuses that the pipeline, or any handler, may return."""
     parameters = operation.get("parameters", ())
     statuses = []
     if operation.get("security"):
@@ -238,7 +236,7 @@ def _statuses(operation: Json, path: str, method: str) -> list[str]:
 
 
 def _add_traits(operations: Json, route: APIRoute) -> None:
-    """What the route's declaration says and FastAPI does not."""
+    """Adds what FastAPI does not take from a route's declaration."""
     for method in route.methods or ():
         operation = operations[method.lower()]
         if route.summary is None:
@@ -250,7 +248,7 @@ def _add_traits(operations: Json, route: APIRoute) -> None:
 
 
 def _summarise(operation: Json) -> None:
-    """By the first sentence of the handler's text, where FastAPI has nothing but the handler's name."""
+    """Sets the summary to the first sentence of the handler's docstring."""
     first, *rest = re.split(r"\.(?:\s+|$)", operation.pop("description", ""), maxsplit=1)
     operation["summary"] = " ".join(first.split())
     if rest and rest[0]:

@@ -41,13 +41,13 @@ class Page(BaseModel, Generic[Item]):
 
 
 Download = Callable[[str, Iterator[bytes], str], Response]
-"""Whose, its parts, its name. Errors of the first parts are raised."""
+"""Tenant, parts and file name. Errors of the first parts are raised."""
 _BLOCK = 65_536
 _TYPE = "text/csv"
 
 
 class CsvAnswer(StreamingResponse):
-    """CSV in UTF-8, for a file."""
+    """CSV in UTF-8, as an attachment."""
 
     media_type = _TYPE
 
@@ -65,7 +65,7 @@ CSV: dict[int | str, dict[str, object]] = {
 
 
 def streamed(tenant: str, parts: Iterator[bytes], filename: str) -> Response:
-    """The first parts are read before the answer begins, so that errors still can be told."""
+    """Stream the parts. The first ones are read before the response begins, so that errors can still be reported."""
     blocks = _in_blocks(parts)
     first = next(blocks, b"")
     disposition = f'attachment; filename="{filename}"'
@@ -73,7 +73,7 @@ def streamed(tenant: str, parts: Iterator[bytes], filename: str) -> Response:
 
 
 def redirected(files: ExportFiles) -> Download:
-    """Written to the store before the answer."""
+    """Write to the object store first, then redirect there."""
 
     def answer(tenant: str, parts: Iterator[bytes], filename: str) -> Response:
         return RedirectResponse(files.written(tenant, parts, filename, content_type=_TYPE).url, 307)
@@ -82,7 +82,7 @@ def redirected(files: ExportFiles) -> Download:
 
 
 def _in_blocks(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """A thread is asked once a block, not once a line."""
+    """Joined to larger blocks: one switch of threads per block, not per line."""
     held: list[bytes] = []
     size = 0
     for part in parts:

@@ -59,7 +59,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEY = re.compile(r"[ -~]{1,255}")
 _CACHED_FIELDS = frozenset({"content-type", "location", "etag", "cache-control"})
 _LONGEST_WAIT_S = 10.0
-"""For the response to the first request with the same key: added to the request's own time, mostly under API Gateway's 29 s."""
+"""For the response to the first request with the same key. In addition to the request's own time, below API Gateway's 29 s."""
 _log = event_logger(__name__)
 
 
@@ -178,7 +178,7 @@ class RequestPipeline:
             slot.give_to(principal.tenant)
 
     async def _authenticate(self, credentials: list[str]) -> Principal:
-        if len(credentials) > 1:  # a proxy in front may have believed the other one
+        if len(credentials) > 1:  # a proxy in front may have used the other one
             raise Unauthenticated("there is more than one Authorization field")
         return await self._state.config.authenticator.authenticate(credentials[0])
 
@@ -209,7 +209,7 @@ class RequestPipeline:
         response = await self._run()
         try:
             await to_thread.run_sync(claim.finish, _cacheable(response))
-        except PostroomError as error:  # the handler is done: a repetition comes out the same by its recovery points
+        except PostroomError as error:  # the handler is done: its recovery points make a repetition the same
             _log.error("idempotency.response_not_stored", route=self._spec.path, reason=str(error))
         return response
 
@@ -274,7 +274,7 @@ class RequestPipeline:
         self._error = error
         if isinstance(error, TooManyRequests):
             self._rate_fields = tuple(error.fields)
-        if isinstance(error, ClientDisconnect):  # while its body was read: not an error, and the client reads no response
+        if isinstance(error, ClientDisconnect):  # while its body was read: no error, and the client reads no response
             return Response(status_code=499)
         return problem_response(self._request, error)
 

@@ -1,5 +1,4 @@
-"""Rate limits: a bucket for each tenant, each key or user, each address without valid credentials, and each link from a mail that
-changes something.
+"""Rate limits: a bucket for each tenant, key or user, address without valid credentials, and link in mail that changes something.
 
 Buckets use the generic cell rate algorithm (GCRA): one number each, the time at which the bucket is full again. They live in
 this process's memory: bounded (the least recently used is dropped, which refills it), lost on restart, and counted by each
@@ -26,14 +25,14 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _KEPT = 50_000
 """Buckets of one policy; about 15 MB when all are full."""
 _A_LINK = 0.2
-"""Changes a second by one link, which a person has, and maybe their mail provider. Each is a write to the disk."""
+"""Changes per second by one link: enough for a person and a mail provider. Each is a write to the disk."""
 _LEAST_BURST = 20
-"""Calls that may always come at once: a page of the console makes about ten."""
+"""Calls that may come at once at any rate: a page of the console makes about ten."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRates:
-    """Calls a second."""
+    """Calls per second."""
 
     tenant: float = 2_000.0
     principal: float = 1_000.0
@@ -41,7 +40,7 @@ class ApiRates:
 
     @classmethod
     def from_setting(cls, api_rate: float) -> Self:
-        """As the setting `api_rate` says."""
+        """The rates for the setting `api_rate`."""
         return cls(api_rate, api_rate * 0.5, api_rate * 0.1)
 
 
@@ -62,23 +61,23 @@ class RatePolicy:
         return max(0.0, self._full_at.get(who, now) - now - (self._window - self._interval) - 1e-9)
 
     def spend(self, who: str, now: float) -> None:
-        """One call."""
+        """Count one call."""
         self._full_at[who] = max(self._full_at.get(who, now), now) + self._interval
         self._full_at.move_to_end(who)
         if len(self._full_at) > self._kept:
             self._full_at.popitem(last=False)
 
     def give_back(self, who: str) -> None:
-        """One call that does not count after all."""
+        """Undo one call."""
         if who in self._full_at:
             self._full_at[who] -= self._interval
 
     def left(self, who: str, now: float) -> int:
-        """How many fit now."""
+        """How many calls fit now."""
         return max(0, int((self._window - self._missing(who, now)) / self._interval + 1e-6))
 
     def shown(self, who: str, now: float) -> str:
-        """The item of `RateLimit`."""
+        """The item in the `RateLimit` field."""
         return f'"{self.name}";r={self.left(who, now)};t={math.ceil(self._missing(who, now))}'
 
     def _missing(self, who: str, now: float) -> float:
@@ -86,7 +85,7 @@ class RatePolicy:
 
 
 class RateLimits:
-    """The policies of one door."""
+    """All policies of one process."""
 
     def __init__(self, rates: ApiRates, clock: Clock) -> None:
         self._clock = clock
@@ -98,7 +97,7 @@ class RateLimits:
         self._unknown = self._address.text.encode()
 
     def charge(self, principal: Principal) -> Fields:
-        """One call of somebody known; the answer's fields. `TooManyRequests`."""
+        """Count one authenticated call; returns the response's fields. Raises `TooManyRequests`."""
         caller, now = f"{principal.kind}:{principal.id}", self._clock.monotonic()
         wait = max(self._principal.wait(caller, now), self._tenant.wait(principal.tenant, now))
         if wait == 0:
@@ -110,7 +109,7 @@ class RateLimits:
         return fields
 
     def charge_address(self, address: str) -> Fields:
-        """One call of somebody unknown, or known by nothing that counts. `TooManyRequests`."""
+        """Count one call without valid credentials; returns the response's fields. Raises `TooManyRequests`."""
         who, now = client_network(address), self._clock.monotonic()
         wait = self._address.wait(who, now)
         if wait == 0:
@@ -124,14 +123,14 @@ class RateLimits:
         return fields
 
     def charge_link(self, token: str) -> None:
-        """One change by whoever holds a link out of a mail. `TooManyRequests`."""
+        """Count one change by a link in mail. Raises `TooManyRequests`."""
         who, now = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=12).hexdigest(), self._clock.monotonic()
         if (wait := self._link.wait(who, now)) > 0:
             raise _too_many("changes by this link", wait, ())
         self._link.spend(who, now)
 
     def give_back(self, address: str) -> None:
-        """What was charged to an address: the call was of somebody known after all."""
+        """Undo `charge_address` once the caller is authenticated."""
         self._address.give_back(client_network(address))
 
     def _fields(self, tenant: str, caller: str, now: float) -> Fields:

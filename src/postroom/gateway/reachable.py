@@ -20,7 +20,6 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def examine_public_url(url: str, *, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
-    """Every finding."""
     if urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _LOOPBACK:
         todo = "put TLS in front of the API and write https://"
         yield Finding(_SUBJECT, Level.WARN, "not https: mail programs offer no one-click unsubscribing (RFC 8058)", todo)

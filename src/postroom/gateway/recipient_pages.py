@@ -1,5 +1,6 @@
-"""The pages that recipients of mail see: one column, readable at 320 px, light or dark, in the reader's language. No script, no
-cookie and no external resource: the style is inline, and the content security policy allows it by its digest.
+"""Pages for recipients of mail: one column, readable at 320 px, light or dark, in the reader's language.
+
+No script, cookie or external resource: the style is inline, and the content security policy allows it by its digest.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ _PLACE = re.compile(r"\{sender\}|\{topic\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientPage:
-    """One page, before it is in anybody's language: names of words.toml."""
+    """A page, as keys of words.toml."""
 
     title: str
     texts: Sequence[str]
     buttons: Sequence[tuple[str, str]] = ()
-    """The form's choices: value and name of the text. The first is the one to press, unless it tells what was done."""
+    """The form's choices: value and text key. The first is the primary one unless `is_done`."""
     note: str | None = None
     is_done: bool = False
-    """It tells what was done, and offers a way back."""
+    """The page confirms a change, and offers to undo it."""
 
 
 GONE = RecipientPage(title="gone", texts=["gone_text"])
@@ -42,12 +43,12 @@ LATER = RecipientPage(title="later", texts=["later_text"])
 
 
 def languages() -> Mapping[str, Mapping[str, str]]:
-    """All words, by language."""
+    """All texts by language."""
     return _words()
 
 
 def language_of(accepted: str) -> str:
-    """The one of ours that `Accept-Language` (RFC 9110 §12.5.4) likes best; English where it likes none."""
+    """The best supported language for `Accept-Language` (RFC 9110 section 12.5.4). Default: English."""
     best, liked = _DEFAULT, 0.0
     for each in accepted[:1_000].split(",")[:_MOST_RANGES]:
         match = _RANGE.fullmatch(each)
@@ -68,7 +69,7 @@ def render_page(
     topic: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The page in the language that `accepted` asks for. `sender` empty: nobody in particular."""
+    """The page in the language that `accepted` asks for. `sender` empty: unknown."""
     language = language_of(accepted)
     words = _words()[language]
 

@@ -21,23 +21,23 @@ _RANGES = (
 
 
 def table(heads: Sequence[str], rows: Sequence[str]) -> str:
-    """`rows`: cells with `|` between them."""
+    """A table; `rows` are cells joined by `|`."""
     lines = [f"| {line} |" for line in (" | ".join(heads), *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(heads), *lines[1:]])
 
 
 def named(name: str, needed: bool) -> str:
-    """Bold where it is always there."""
+    """Bold if required."""
     return f"**`{name}`**" if needed else f"`{name}`"
 
 
 def described(parameter: Json) -> str:
-    """Two cells: of what kind it is, and what it means."""
+    """Two cells: type and meaning."""
     return f"{kind(parameter['schema'])} | {cell(parameter.get('description', ''))}"
 
 
 def kind(schema: Json) -> str:
-    """Of a value, in a few words; a shape is linked."""
+    """The type of a value in a few words; schemas are linked."""
     several = schema.get("anyOf") or schema.get("oneOf")
     if "$ref" in schema:
         return _linked(target(schema)) + _default(schema)
@@ -50,12 +50,12 @@ def kind(schema: Json) -> str:
 
 
 def target(schema: Json) -> str:
-    """The name of the shape that it refers to."""
+    """The name of the referenced schema."""
     return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
 def is_shown(shape: str) -> bool:
-    """Whether it is explained: pages are told where they are answered."""
+    """Whether the schema is explained; pages of lists are described with their route."""
     return not shape.startswith("Page_")
 
 
@@ -65,7 +65,7 @@ def cell(text: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Of a heading, as GitHub makes it."""
+    """The anchor that GitHub makes of a heading."""
     return "".join(each for each in heading.lower() if each.isalnum() or each in "_- ").replace(" ", "-")
 
 
@@ -111,7 +111,7 @@ manages the installation. A record of another tenant is answered as missing (404
 
 
 def page(document: Json) -> str:
-    """Markdown."""
+    """The page as Markdown."""
     operations = list(_operations(document))
     shapes = document["components"]["schemas"]
     sections = [_INTRODUCTION, _overview(operations)]
@@ -141,7 +141,7 @@ def _section(shapes: Json, call: str, operation: Json) -> str:
 
 
 def _role(operation: Json) -> str:
-    return f"`{operation['x-role']}`" if "x-role" in operation else "anybody"
+    return f"`{operation['x-role']}`" if "x-role" in operation else "none: no credentials needed"
 
 
 def _parameters(operation: Json) -> str:
@@ -164,7 +164,7 @@ def _answers(operation: Json) -> str:
 
 
 def _answer(response: Json) -> str:
-    """What comes with a status."""
+    """The content of a response."""
     content = [kind(one["schema"]) for one in response.get("content", {}).values() if one.get("schema")]
     about = "" if response["description"] == "Successful Response" else response["description"].removesuffix(".")
     return "".join(f": {each}" for each in (*content, about) if each)
@@ -188,13 +188,13 @@ def _sample(parameter: Json) -> str:
 
 
 def _query(operation: Json) -> str:
-    """What cannot be left out."""
+    """Required query parameters."""
     asked = [each for each in operation.get("parameters", ()) if each["in"] == "query" and each.get("required")]
     return "".join(f"{'&' if at else '?'}{each['name']}={_sample(each)}" for at, each in enumerate(asked))
 
 
 def _sample_body(shapes: Json, operation: Json) -> str:
-    """On one line, for a shell; empty: it takes none."""
+    """An example body on one line, for a shell; empty if there is none."""
     for content in operation.get("requestBody", {}).get("content", {}).values():
         first = (content["schema"].get("oneOf") or content["schema"].get("anyOf") or [content["schema"]])[0]
         sample = content.get("example") or shapes[target(first)]["examples"][0]
@@ -216,6 +216,6 @@ def _shape(shapes: Json, name: str) -> str:
 
 
 def _member(shapes: Json, member: Json) -> str:
-    """What says the same as the shape that it refers to, pydantic leaves out."""
+    """An example member; falls back to the referenced schema, whose facts pydantic leaves out."""
     about = member.get("description") or shapes.get(target(member), {}).get("description", "")
     return described({"schema": member, "description": about})

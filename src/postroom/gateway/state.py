@@ -16,7 +16,7 @@ from postroom.platform.ports.tables import Tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
-    """Built by entrypoints."""
+    """Settings and dependencies; built by entrypoints."""
 
     authenticator: Authenticator
     clock: Clock

@@ -49,8 +49,7 @@ class BackupService:
         hold_streams: Callable[[Path, str], int],
     ) -> None:
         """Both functions take a data directory. `open_campaigns` opens its records; `hold_streams` marks its waiting single
-        messages
-        as `unknown`, with a reason, and returns how many."""
+        messages as `unknown`, with a reason, and returns how many."""
         self._archive = archive
         self._open_campaigns = open_campaigns
         self._hold_streams = hold_streams

@@ -1,1 +1,1 @@
-"""The routes, one file a service: each is mountable alone (`…_routes(service) -> APIRouter`)."""
+"""The routes, one file per service; each can be mounted alone (`…_routes(service) -> APIRouter`)."""

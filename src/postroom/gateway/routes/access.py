@@ -45,7 +45,6 @@ KeyId = Annotated[str, Path(pattern=API_KEY_ID, description="The key's id.", exa
 
 
 def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
-    """The keys of the caller's tenant."""
     router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 
     @router.post("", status_code=201, operation_id="create_key")
@@ -83,7 +82,7 @@ UserId = Annotated[str, Path(pattern=USER_ID, description="The user's id.", exam
 
 
 def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
-    """`issuer`: whose subjects are meant where a call names no issuer."""
+    """`issuer`: the default issuer of a user's subject."""
     router = APIRouter(prefix="/v1/users", tags=["users"], route_class=Route)
 
     @router.post("", status_code=201, operation_id="add_user")
@@ -127,7 +126,6 @@ TenantId = Annotated[str, Path(pattern=TENANT_ID, description="The tenant's id."
 
 
 def tenants_routes(tenants: Tenants) -> APIRouter:
-    """The installation's tenants."""
     router = APIRouter(prefix="/v1/tenants", tags=["tenants"], route_class=Route)
 
     @router.post("", status_code=201, operation_id="create_tenant")
@@ -183,7 +181,6 @@ When = Annotated[
 
 
 def audit_log_routes(log: AuditLog) -> APIRouter:
-    """Over one trail a tenant."""
     router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=Route)
 
     @router.get("", operation_id="list_audit")

@@ -38,9 +38,8 @@ _KEPT_TO_ONESELF = "no-store"
 
 
 def callbacks_routes(callbacks: CallbackService, secrets: Secrets) -> APIRouter:
-    """The callbacks of the caller's tenant."""
     router = APIRouter(prefix="/v1/callbacks", tags=["callbacks"], route_class=Route)
-    _add_campaigns_secret(router, callbacks, secrets)  # before the ids: its path looks like one
+    _add_campaigns_secret(router, callbacks, secrets)  # before the routes with ids: its path looks like one
     _add_reading(router, callbacks)
     _add_changing(router, callbacks, secrets)
     _add_deliveries(router, callbacks)
@@ -176,5 +175,5 @@ def _shown(endpoint: CallbackEndpoint, response: Response) -> CallbackBody:
 
 
 def _secret(callbacks: CallbackService, secrets: Secrets, points: RecoveryPoints, *, purpose: str) -> bytes:
-    """A new one; the same when the call comes again."""
+    """A new secret; the same if the call is repeated."""
     return secrets.open(purpose, points.once("secret", lambda: secrets.seal(purpose, callbacks.new_secret())))

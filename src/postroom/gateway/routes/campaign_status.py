@@ -30,24 +30,25 @@ from postroom.services.status import StatusReport, StatusService
 
 EVERY_S = 0.3
 READING_SHARE = 0.25
-"""Of the time, at most, goes into readings of one campaign: into a large one events may pour so fast that all of it is counted
-anew each time (ports.messages: `totals`)."""
+"""The most of the time spent reading one campaign: with many events, each read of a large campaign counts all of them again
+(ports.messages: `totals`).
+"""
 ENDED_EVERY_S = 5.0
 ENTRIES = 10_000
 _LATELY_S = 10.0
-_SHORTEST_S = 1.0  # over less, a rate is noise
+_SHORTEST_S = 1.0  # a rate over a shorter time is noise
 
 
 @dataclass(frozen=True, slots=True)
 class CachedStatus:
-    """A status as it goes out."""
+    """A serialised status."""
 
     body: bytes
     etag: str
 
 
 class StatusCache:
-    """On one event loop."""
+    """Used on one event loop."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class StatusCache:
         self._closing = False
 
     async def look(self, ref: CampaignRef) -> CachedStatus:
-        """The status, not older than `every`. `NotFound`."""
+        """The status, at most `every` old. Raises `NotFound`."""
         entry = self._entries.get(ref)
         if entry is None:
             entry = self._entries[ref] = _Entry()
@@ -81,7 +82,7 @@ class StatusCache:
     async def watch(
         self, ref: CampaignRef, known: Callable[[str], bool], *, seconds: float, gone: Callable[[], Awaitable[bool]]
     ) -> CachedStatus:
-        """The status as soon as its tag is not `known`, at the end of `seconds` as it is, or once the caller is `gone`."""
+        """The status as soon as its tag is not `known`, after `seconds`, or once the caller is `gone`."""
         ends = self._clock.monotonic() + seconds
         while True:
             posted = await self.look(ref)
@@ -91,12 +92,12 @@ class StatusCache:
             await self._pause(min(self._every, left))
 
     def forget(self, ref: CampaignRef) -> None:
-        """It has changed: the next look reads it. Also from other threads."""
-        if ref in self._entries:  # a reading under way ends in the old entry, where nobody looks any more
+        """Drop the entry after a change: the next call reads it. Thread-safe."""
+        if ref in self._entries:  # a read in progress ends in the dropped entry
             self._entries[ref] = _Entry()
 
     def close(self) -> None:
-        """Nobody waits any longer, from within `every` on: the door closes."""
+        """End all waits within `every`: the server stops."""
         self._closing = True
 
     async def _renewed(self, ref: CampaignRef, entry: _Entry) -> CachedStatus:
@@ -104,7 +105,7 @@ class StatusCache:
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
             reading = entry.reading = asyncio.ensure_future(asyncio.to_thread(self._read, ref, entry))
         try:
-            return await asyncio.shield(reading)  # who goes away does not break it off for the others
+            return await asyncio.shield(reading)  # a caller that leaves must not cancel the read for others
         except Exception:
             if entry.posted is None and self._entries.get(ref) is entry:
                 del self._entries[ref]
@@ -129,7 +130,7 @@ class StatusCache:
 
 
 class _Entry:
-    """One campaign's place on the board. Only one reading at a time changes it."""
+    """The cache entry of one campaign. Only one read at a time changes it."""
 
     def __init__(self) -> None:
         self.posted: CachedStatus | None = None
@@ -138,12 +139,13 @@ class _Entry:
         self.version = 0
         self.reading: asyncio.Future[CachedStatus] | None = None
         self._seen: deque[tuple[float, int]] = deque()
-        """When the number of messages past sending changed, and what it was then."""
+        """When the number of messages past sending changed, and its value then."""
         self._rate: float | None = None
 
     def lately(self, status: StatusReport, now: float) -> float | None:
-        """Messages past sending a second, over the last ten seconds or since the last look before them. It stays as it is until
-        something changes or ten seconds are over: who waits for a change is not to be woken by the passing of time."""
+        """Messages past sending per second, over the last ten seconds or since the read before them.
+
+        It stays equal until something changes or ten seconds have passed, so that time alone does not wake waiting callers."""
         seen = self._seen
         if status.campaign.status is not CampaignStatus.SENDING:
             seen.clear()
@@ -167,7 +169,7 @@ def _cached_status(status: StatusReport) -> CachedStatus:
 
 
 MAX_WAIT_S = 20
-"""API Gateway answers for us after 29 seconds."""
+"""API Gateway's limit is 29 seconds."""
 
 Wait = Annotated[
     int,
@@ -186,7 +188,7 @@ _ANSWERS: dict[int | str, dict[str, object]] = {
 
 
 def status_routes(board: StatusCache) -> APIRouter:
-    """One route, that never holds a thread while it waits."""
+    """The status route; it holds no thread while it waits."""
     router = APIRouter(prefix="/v1/campaigns", tags=["status", "campaigns"], route_class=Route)
 
     @router.get("/{campaign_id}/status", operation_id="get_campaign_status", responses=_ANSWERS)

@@ -53,7 +53,7 @@ NamePrefix = Annotated[str, Query(max_length=200, description="Only campaigns wi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignServices:
-    """The services behind these routes."""
+    """The services used by these routes."""
 
     campaigns: CampaignService
     requests: CampaignRequests
@@ -65,7 +65,7 @@ class CampaignServices:
 
 
 def campaign_routes(desk: CampaignServices) -> APIRouter:
-    """All but the reading of messages."""
+    """All routes except reading messages."""
     router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=Route)
     _add_records(router, desk)
     _add_verbs(router, desk)
@@ -213,7 +213,7 @@ def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
 def _changed_campaign(
     desk: CampaignServices, audit: AuditChange, before: Campaign | None, after: Campaign, response: Response
 ) -> CampaignBody:
-    """The answer, once everybody who is to know of the change does."""
+    """The response, after audit and cache were told of the change."""
     desk.changed(after.ref)
     audit.changed("campaign", after.ref.campaign, before=before and _audit_value(before), after=_audit_value(after))
     response.headers["ETag"] = etag_of(after.version)
@@ -236,7 +236,7 @@ MessageStatuses = Annotated[
 
 
 def campaign_message_routes(reading: CampaignReader, exports: CampaignExports, download: Download = streamed) -> APIRouter:
-    """Who may see anything of the tenant may see these. `download`: how files are answered."""
+    """`download`: how files are returned."""
     router = APIRouter(prefix="/v1/campaigns/{campaign_id}", tags=["campaigns"], route_class=Route)
 
     @router.get("/batches", operation_id="list_batches")

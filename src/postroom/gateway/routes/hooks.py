@@ -1,8 +1,8 @@
-"""What other services post: `/hooks/ses`, where SNS brings the notices of Amazon SES. The signature is the credential.
+"""Webhooks of other services: `/hooks/ses`, where SNS delivers events of Amazon SES. The signature is the credential.
 
-No part of the API of `/v1`. Calls count against their address until they have proven genuine. SNS takes 429 for "delivered", and
-others may make it call us from the addresses that our own notices come from: so where an address has called too often the answer
-is 503, after which SNS comes again.
+Not part of `/v1`. Calls count against their address until the signature is verified. SNS treats 429 as permanent, and others may
+make it call us from the same addresses, so the answer after too many calls is 503, which SNS retries
+(https://docs.aws.amazon.com/sns/latest/dg/sns-message-delivery-retries.html).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from postroom.gateway.errors import Overloaded, problem_response
 from postroom.gateway.pipeline import Route
 
 MAX_BODY = 300_000
-"""SNS carries 256 KB."""
+"""SNS messages have at most 256 KB."""
 AT_ONCE = 16
-"""Threads of this process, apart from the shared ones: a slow fetch of SNS's certificate blocks no other request."""
+"""Own threads: a slow fetch of SNS's certificate blocks no other request."""
 
 
 class _SnsRoute(Route):
-    """Asks those to come again who have come too often."""
+    """Answers 503 instead of 429."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -43,14 +43,14 @@ class _SnsRoute(Route):
 
 
 def hooks_routes(take_ses: Callable[[bytes], None]) -> APIRouter:
-    """`take_ses`: durable when it returns; `Invalid`, `Denied`, `Unavailable`."""
+    """`take_ses` is durable on return; it raises `Invalid`, `Denied`, `Unavailable`."""
     router = APIRouter(prefix="/hooks", include_in_schema=False, route_class=_SnsRoute)
     threads = anyio.CapacityLimiter(AT_ONCE)
 
     @router.post("/ses")
     @accepts(MAX_BODY)
     async def ses(request: Request) -> Response:
-        """Take a message of SNS."""
+        """Receive a message from SNS."""
         body = await request.body()
         try:
             await anyio.to_thread.run_sync(take_ses, body, limiter=threads)

@@ -40,7 +40,7 @@ from postroom.services.message_acceptance import (
 from postroom.services.messages import MessageService, TransactionalMessage
 
 MAX_BODY = 10_000_000
-"""Bytes: a hundred messages with HTML of their own."""
+"""Bytes: a hundred messages with their own HTML."""
 _EPOCH = date(1970, 1, 1).toordinal()
 _Id = Annotated[MessageId, Path(description="The message's id.")]
 _TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
@@ -52,7 +52,6 @@ _Statuses = Annotated[
 
 
 def message_routes(service: MessageService) -> APIRouter:
-    """`/v1/messages`."""
     router = APIRouter(prefix="/v1/messages", tags=["messages"], route_class=Route)
 
     @router.post("", status_code=202, operation_id="send_messages", response_model_exclude_none=True)
@@ -103,7 +102,7 @@ def message_routes(service: MessageService) -> APIRouter:
 
 
 def template_test_routes(service: MessageService, default_from: Callable[[str], str]) -> APIRouter:
-    """`/v1/templates/{template_id}/test`. `default_from`: a tenant's usual sender; `Invalid`: it has none."""
+    """`default_from`: a tenant's usual sender; raises `Invalid` if there is none."""
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
 
     @router.post("/{template_id}/test", status_code=202, operation_id="test_template", response_model_exclude_none=True)
@@ -124,7 +123,7 @@ def template_test_routes(service: MessageService, default_from: Callable[[str], 
         for result in results:
             if isinstance(result, RefusedMessage) and isinstance(
                 result.error, NotFound
-            ):  # the same for all: there is no such template
+            ):  # the same for all: the template does not exist
                 raise result.error
         return MessageResults(results=list(map(_result, results)))
 
@@ -151,7 +150,7 @@ def _request(body: NewMessage) -> MessageRequest:
 
 
 def _only(results: Sequence[AcceptedMessage | RefusedMessage]) -> MessageResult:
-    """Of a call with one message: a refusal is the call's own problem."""
+    """The result of a call with one message. A refusal is raised."""
     (result,) = results
     if isinstance(result, RefusedMessage):
         raise result.error

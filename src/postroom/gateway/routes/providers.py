@@ -1,4 +1,4 @@
-"""`/v1/providers`: how mail leaves. Those of the caller's tenant, and what the installation shares with all."""
+"""`/v1/providers`: SMTP relays and Amazon SES accounts of the caller's tenant, and those that the installation shares."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from postroom.services.providers import ProviderCaller, ProviderService
 
 
 def providers_routes(providers: ProviderService) -> APIRouter:
-    """The installation's providers."""
     router = APIRouter(prefix="/v1/providers", tags=["providers"], route_class=Route)
     _add_reading(router, providers)
     _add_changing(router, providers)
@@ -107,6 +106,6 @@ def _shown(provider: Provider, caller: Principal, response: Response) -> Provide
 
 
 def _etag(provider: Provider, caller: Principal) -> str:
-    """Of what the caller sees. A version alone would come again with another provider of the name, and a setting has none."""
+    """The tag of what the caller sees. A version alone could repeat with a later provider of that name; a setting has none."""
     seen = f"{provider.version} {ProviderBody.from_record(provider, operator=caller.operator).model_dump_json()}"
     return etag_of(hashlib.sha256(seen.encode()).hexdigest()[:24])

@@ -45,7 +45,7 @@ _NAME = re.compile(rb"""^content-disposition:[^\r\n]*;\s*name=(?:"([^"\r\n]*)"|(
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """The form's fields; of a name that stands there twice the last. `TooLarge`."""
+    """The form's fields; the last of a repeated name. Raises `TooLarge`."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -55,7 +55,6 @@ async def read_form(request: Request) -> Mapping[str, str]:
 
 
 def parse_form(content_type: str, body: bytes) -> Mapping[str, str]:
-    """By name."""
     boundary = _BOUNDARY.match(content_type.strip())
     if boundary is not None:
         return _multipart(body, (boundary[1] or boundary[2]).encode())
@@ -80,20 +79,20 @@ _log = event_logger(__name__)
 
 
 def charge_client(scope: Scope) -> None:
-    """Count one call of this address. `TooManyRequests`."""
+    """Count a call by its address. Raises `TooManyRequests`."""
     gateway: GatewayState = scope["app"].state.gateway
     client = scope.get("client")
     gateway.rates.charge_address(client[0] if client else "unknown")
 
 
 def charge_link(scope: Scope, token: str) -> None:
-    """Count one change by a token. `TooManyRequests`."""
+    """Count a change by its token. Raises `TooManyRequests`."""
     gateway: GatewayState = scope["app"].state.gateway
     gateway.rates.charge_link(token)
 
 
 def error_page(error: PostroomError, request: Request) -> Response:
-    """The page for what went wrong. Raises what is a mistake of ours."""
+    """The page for an error. Errors on our side are raised."""
     accepted = request.headers.get("accept-language", "")
     if isinstance(error, Invalid | NotFound):
         try:
@@ -111,17 +110,17 @@ def error_page(error: PostroomError, request: Request) -> Response:
 
 
 PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
-"""A GIF of one transparent point."""
+"""A transparent GIF of one pixel."""
 _NOT_KEPT = (b"cache-control", b"no-store, no-cache, must-revalidate, private, max-age=0")
 _PIXEL_FIELDS = [(b"content-type", b"image/gif"), (b"content-length", str(len(PIXEL)).encode()), _NOT_KEPT]
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
-"""What stays as it is in an address (RFC 3986); all else that is no letter or digit is percent-encoded."""
+"""Characters kept in a URL (RFC 3986) besides letters and digits; others are percent-encoded."""
 _Answer = Callable[[str, Scope, Receive, Send], Awaitable[None]]
 T = TypeVar("T")
 
 
 def tracking_routes(tracking: Tracking, prefixes: Sequence[str] = ("",)) -> APIRouter:
-    """`prefixes`: what may stand before `/t/`, as the public URL has it."""
+    """`prefixes`: paths before `/t/`, from the public URL."""
     router, answers = APIRouter(), _TrackingEndpoints(tracking)
     for prefix in prefixes:
         router.routes += [_TokenRoute(f"{prefix}/t/o/", answers.pixel), _TokenRoute(f"{prefix}/t/c/", answers.link)]
@@ -129,7 +128,7 @@ def tracking_routes(tracking: Tracking, prefixes: Sequence[str] = ("",)) -> APIR
 
 
 class _TokenRoute(BaseRoute):
-    """Everything that begins so."""
+    """Matches every path under a prefix."""
 
     def __init__(self, head: str, answer: _Answer) -> None:
         self.path = f"{head}{{token}}"
@@ -147,8 +146,6 @@ class _TokenRoute(BaseRoute):
 
 
 class _TrackingEndpoints:
-    """The token's."""
-
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
 
@@ -172,7 +169,7 @@ class _TrackingEndpoints:
         await _send(send, 302, fields)
 
     async def _prepared(self, answer: Callable[[str, TrackingRequest], T], token: str, scope: Scope) -> T:
-        """From memory, or once what it needs has come to memory."""
+        """The answer from memory, or after loading what it needs."""
         fetch = tracking_request(scope["method"], scope["headers"])
         try:
             return answer(token, fetch)
@@ -181,7 +178,7 @@ class _TrackingEndpoints:
         await to_thread.run_sync(self._tracking.prepare, token)
         try:
             return answer(token, fetch)
-        except NotCached as error:  # so many others were learned meanwhile that it is forgotten again
+        except NotCached as error:  # evicted again by many other loads
             raise Unavailable("too many campaigns are asked for at once") from error
 
 
@@ -191,7 +188,7 @@ async def _send(send: Send, status: int, fields: Raw, body: bytes = b"") -> None
 
 
 class PageChoice(StrEnum):
-    """What the page's buttons say."""
+    """Values of the page's buttons."""
 
     STOP_TOPIC = "stop-topic"
     STOP_ALL = "stop-all"
@@ -202,19 +199,18 @@ class PageChoice(StrEnum):
 def unsubscribe_routes(
     unsubscribing: UnsubscribeService, sender_of: Callable[[SubscriptionState], str], prefixes: Sequence[str] = ("",)
 ) -> APIRouter:
-    """`sender_of`: whose mail it was, for people; empty: nobody in particular. `prefixes`: what may stand before `/u/`, as the
-    public URL has it."""
+    """`sender_of`: the sender's display name; empty: unknown. `prefixes`: paths before `/u/`, from the public URL."""
     router = APIRouter(include_in_schema=False)
 
     async def show(token: str, request: Request) -> Response:
-        """How they stand, and what they can choose."""
+        """Show the subscription status and the choices."""
         try:
             return await to_thread.run_sync(look, token, request)
         except PostroomError as error:
             return error_page(error, request)
 
     async def choose(token: str, request: Request) -> Response:
-        """Do as the form says."""
+        """Change the subscription as the form says."""
         choice = (await read_form(request)).get("choice")
         try:
             charge_link(request.scope, token)
@@ -237,7 +233,7 @@ def unsubscribe_routes(
 
 
 def page_for(wish: SubscriptionState) -> RecipientPage:
-    """The page that shows how somebody stands."""
+    """The page for a subscription status."""
     if wish.no_mail is not None and wish.no_mail.reason in RECIPIENT_REASONS:
         undo = [(PageChoice.UNDO_ALL, "undo")] if wish.no_mail.reason is SuppressionReason.UNSUBSCRIBE else []
         return RecipientPage(title="done", texts=["done_all"], buttons=undo, note="note", is_done=True)

@@ -32,7 +32,7 @@ from postroom.services.erasure_requests import ErasureRequests
 from postroom.services.suppression import SuppressionLists
 
 MAX_FILE = 10_000_000
-"""Bytes of an import: some 350,000 rows, that are entered within the time of a call."""
+"""Bytes of an import: some 350,000 rows, which are added within a request's time limit."""
 
 _FILE = {
     "requestBody": {
@@ -45,7 +45,7 @@ _FILE = {
 
 
 def suppression_routes(lists: SuppressionLists, download: Download = streamed) -> APIRouter:
-    """Each caller's own list. `download`: how files are answered."""
+    """`download`: how files are returned."""
     router = APIRouter(prefix="/v1/suppressions", tags=["suppressions"], route_class=Route)
     _add_entries(router, lists)
     _add_files(router, lists, download)
@@ -126,7 +126,6 @@ def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -
 
 
 def erasure_routes(requests: ErasureRequests) -> APIRouter:
-    """Each caller's own tenant's."""
     router = APIRouter(prefix="/v1/erasures", tags=["erasures"], route_class=Route)
 
     @router.post("", operation_id="erase_person", status_code=202)

@@ -29,7 +29,6 @@ Name = Annotated[
 
 
 def sender_routes(senders: SenderService) -> APIRouter:
-    """Over one list a tenant."""
     router = APIRouter(prefix="/v1/senders", tags=["senders"], route_class=Route)
 
     @router.post("", status_code=201, operation_id="create_sender")
@@ -78,11 +77,11 @@ Selector = Annotated[str, Path(pattern=SELECTOR, max_length=63, description="The
 
 
 def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
-    """Of domains that are senders of the tenant, or have one."""
+    """DKIM keys of domains that are senders of the tenant, or have one."""
     router = APIRouter(prefix="/v1/senders/{name}/dkim", tags=["senders"], route_class=Route)
 
     def known(tenant: str, name: str) -> str:
-        """`NotFound`: no sender of the tenant."""
+        """The name, if it is a sender of the tenant. Raises `NotFound`."""
         return senders.get(tenant, name).name
 
     @router.get("", operation_id="list_dkim_keys")

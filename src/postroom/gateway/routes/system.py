@@ -1,4 +1,4 @@
-"""The API about itself: `/openapi.json`, `/problems/<word>`, `/healthz` and `/readyz`. Open to everybody.
+"""The API about itself: `/openapi.json`, `/problems/<word>`, `/healthz` and `/readyz`. No credentials needed.
 
 `/healthz`: this process responds. `/readyz`: so does everything it depends on; what does not is named, and the reason is only
 logged. Each check may take a second. A check that hangs keeps its thread until it returns and is not started again before;
@@ -30,13 +30,13 @@ _ASK = "no-cache"
 
 
 def about_routes() -> APIRouter:
-    """Open to everybody, and not part of the document themselves."""
+    """Routes that are not in the document themselves."""
     router = APIRouter(include_in_schema=False)
     made: dict[str, bytes] = {}
 
     @router.get("/openapi.json")
     async def openapi(request: Request) -> Response:
-        """The OpenAPI document, made when it is first asked for."""
+        """The OpenAPI document, made on first use."""
         if not made:
             made["document"] = orjson.dumps(request.app.openapi())
             made["etag"] = b'"' + hashlib.sha256(made["document"]).hexdigest()[:32].encode() + b'"'
@@ -48,7 +48,7 @@ def about_routes() -> APIRouter:
 
     @router.get("/problems/{word}")
     async def problem(word: str, request: Request) -> Response:
-        """What a kind of problem means: a page for people, JSON for programs."""
+        """The meaning of a problem type: HTML for browsers, JSON for programs."""
         kind = next((kind for kind in PROBLEM_TYPES if kind.word == word), None)
         if kind is None:
             raise NotFound(f"there is no problem of that name; there are: {', '.join(kind.word for kind in PROBLEM_TYPES)}")
@@ -92,7 +92,7 @@ class Ready(BaseModel):
 
 
 def health_routes(checks: Sequence[tuple[str, Check]]) -> APIRouter:
-    """`checks`: a name and something that raises, or does not return, when it is not ready."""
+    """`checks`: a name and a function that raises, or does not return, if the dependency is not ready."""
     router = APIRouter(tags=["health"])
     running: _Running = {}
 
@@ -131,7 +131,7 @@ async def _examine(found: dict[str, bool], running: _Running, name: str, check: 
 
 def _passes(running: _Running, name: str, check: Check) -> bool:
     look = running[name] = Future()
-    look.set_running_or_notify_cancel()  # who no longer waits for it does not end it
+    look.set_running_or_notify_cancel()  # a caller that leaves must not cancel it
     well = False
     try:
         check()

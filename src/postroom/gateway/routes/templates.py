@@ -48,11 +48,11 @@ from postroom.services.template_checks import TemplateRefused
 from postroom.services.templates import TemplateService
 
 Rows = Callable[[str, str, int], Mapping[str, str]]
-"""A tenant's upload's row, from 1, by column. `NotFound`, `Invalid`."""
+"""A row (from 1) of a tenant's upload, by column. Raises `NotFound`, `Invalid`."""
 
 
 def templates_routes(service: TemplateService, rows: Rows | None = None) -> APIRouter:
-    """All but the test send. Without `rows`, previews take no upload."""
+    """All routes except the test send. `rows` None: previews take no upload."""
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
     checks = ConcurrencyLimit("templates are being checked")
     _add_records(router, service, checks)
@@ -191,7 +191,7 @@ def _add_looks(router: APIRouter, service: TemplateService, checks: ConcurrencyL
         if body.upload_id is not None:
             if rows is None:
                 raise Unsupported("uploads are not to be had here: give the values as variables")
-            if not caller.role.includes(Role.EDITOR):  # as where uploads show their rows
+            if not caller.role.includes(Role.EDITOR):  # as for the sample rows of uploads
                 raise Denied(
                     f"rows of uploads are personal data, for editors; {caller.name} is {caller.role}: give the values yourself"
                 )

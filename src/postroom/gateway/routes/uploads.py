@@ -1,16 +1,12 @@
-"""A body on its way into the object store: read as fast as the store writes, counted and hashed, never held.
+"""`/v1/uploads`: announce a file, upload it by a presigned URL, inspect it. And `/transfers`: those URLs, if the API itself
+serves the object store; the URL is the credential, and it works as at S3.
 
-The store writes in a thread and asks the event loop for each next block; nothing is read ahead of it but what the server buffers.
-So a body of any size costs a block or two of memory. The last block is handed over only after everything about the body is
-known to be right: whatever is not, and a client that goes away, ends the write before anything of it is visible.
+An upload is streamed into the object store, counted and hashed, never held in memory. The store writes in a thread and asks the
+event loop for each next block, so a body of any size costs a block or two. The last block is handed over only after size and
+digests were verified: a wrong body, or a client that disconnects, ends the write before anything is visible.
 
-Uploads and downloads by signed URL, if the API itself serves the object store. The URL is the credential.
-
-No part of the API of `/v1`: a client takes method, URL and headers from there and does what they say, here as at S3. A PUT is
-refused before its body is read where a header tells that it is not what was signed. Repeated with the same bytes it succeeds
-again, with others it is a `Conflict`, and what is there stays. Bodies have threads of their own: slow ones keep nobody else out.
-
-`/v1/uploads`: announce a file, bring it by the signed URL in the answer, see what it is.
+A PUT is refused before its body is read if a header differs from what was signed. Repeated with the same bytes it succeeds; with
+others it is a `Conflict` and the object stays. Bodies have their own threads, so slow ones do not block other requests.
 """
 
 from __future__ import annotations
@@ -45,14 +41,14 @@ from postroom.services.uploads import UploadService
 
 BLOCK_BYTES = 1 << 20
 IDLE_S = 30.0
-"""A client that sends nothing for so long is given up: it keeps a thread."""
+"""Seconds without data after which a client is disconnected: it holds a thread."""
 
 
 class IncomingBody:
-    """One body. `blocks` runs in a thread that `anyio.to_thread` started."""
+    """`blocks` must run in a thread started by `anyio.to_thread`."""
 
     def __init__(self, stream: AsyncIterator[bytes], size: int, digests: Mapping[str, bytes]) -> None:
-        """`digests`: by name of the algorithm in hashlib, what the client says the bytes come to."""
+        """`digests`: expected digests, by hashlib's name of the algorithm."""
         self._stream = stream
         self._size = size
         self._said = digests
@@ -61,11 +57,11 @@ class IncomingBody:
 
     @property
     def sha256(self) -> str:
-        """Hex; of what came so far."""
+        """Hex, of the bytes so far."""
         return self._hashes["sha256"].hexdigest()
 
     def blocks(self) -> Iterator[bytes]:
-        """The body. `Denied`: another size than signed; `Invalid`: other bytes than the client says."""
+        """The body. Raises `Denied` for another size than signed, `Invalid` for another digest."""
         held, left = b"", self._size
         while block := anyio.from_thread.run(self._next):
             left -= len(block)
@@ -102,7 +98,7 @@ class IncomingBody:
 
 
 def announced_digests(headers: Mapping[str, str]) -> dict[str, bytes]:
-    """What `Content-Digest` (RFC 9530), `Content-MD5` and S3's `x-amz-checksum-sha256` say. `Invalid`: unreadable."""
+    """Digests from `Content-Digest` (RFC 9530), `Content-MD5` and S3's `x-amz-checksum-sha256`. Raises `Invalid`."""
     said: dict[str, str] = {}
     for member in filter(None, map(str.strip, headers.get("content-digest", "").split(","))):
         name, _, value = member.partition("=")
@@ -118,7 +114,7 @@ def announced_digests(headers: Mapping[str, str]) -> dict[str, bytes]:
 
 
 AT_ONCE = 32
-"""Bodies under way, in a process; one more is refused for now."""
+"""Concurrent bodies per process; more are refused for now."""
 _BLOCK = 1 << 20
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
@@ -131,13 +127,13 @@ _SHOWN_AS_A_FILE = {
 
 
 def transfers_routes(objects: Objects, grants: TransferVerifier) -> APIRouter:
-    """`/transfers/…` of an installation whose object store is on this machine."""
+    """`/transfers/…`, if the object store is on this machine."""
     router = APIRouter(prefix="/transfers", include_in_schema=False)
     bodies = anyio.CapacityLimiter(AT_ONCE)
 
     @router.put("/{token}")
     async def put(token: str, request: Request) -> Response:
-        """Take the bytes of one object."""
+        """Upload the bytes of one object."""
         granted = await anyio.to_thread.run_sync(grants.granted, "PUT", token)
         _check_headers(granted, request)
         body = IncomingBody(request.stream(), granted.size, _digests(granted, request))
@@ -146,14 +142,14 @@ def transfers_routes(objects: Objects, grants: TransferVerifier) -> APIRouter:
         try:
             version = await anyio.to_thread.run_sync(partial(_store, objects, granted, body), limiter=bodies)
         except ClientDisconnect:
-            return Response(status_code=499)  # nobody is there to read it
+            return Response(status_code=499)  # the client has disconnected
         except TimeoutError as error:
             raise Unavailable(f"nothing came for {IDLE_S:g} s: nothing was stored") from error
         return Response(headers={"ETag": f'"{version}"'})
 
     @router.get("/{token}")
     async def get(token: str, request: Request) -> Response:
-        """Give the bytes of one object, or a range of them (RFC 9110 §14)."""
+        """Download the bytes of one object, or a range of them (RFC 9110 section 14)."""
         granted = await anyio.to_thread.run_sync(grants.granted, "GET", token)
         info = await anyio.to_thread.run_sync(objects.info, granted.key)
         if info is None:
@@ -181,12 +177,12 @@ def _digests(granted: TransferPermission, request: Request) -> dict[str, bytes]:
 
 
 def _store(objects: Objects, granted: TransferPermission, body: IncomingBody) -> str:
-    """The version that holds the bytes: new, or from before. `Conflict`: others are there."""
+    """The version with these bytes, new or existing. Raises `Conflict` if the object has others."""
     blocks = body.blocks()
     try:
         return objects.put(granted.key, blocks, content_type=granted.content_type, if_absent=True).version
     except Conflict:
-        for _ in blocks:  # what was not read yet, to know whether they are the same
+        for _ in blocks:  # the rest is read to compare the bytes
             pass
     info = objects.info(granted.key)
     if info is None or _sha256(objects, info) != body.sha256:
@@ -206,7 +202,7 @@ def _download(objects: Objects, granted: TransferPermission, info: ObjectInfo, r
     etag = f'"{info.version}"'
     headers = _SHOWN_AS_A_FILE | {
         "ETag": etag,
-        "Content-Type": granted.content_type,  # as it was signed: not as a media type, that would get a charset
+        "Content-Type": granted.content_type,  # as signed: `media_type` would add a charset
         "Content-Disposition": attachment(granted.filename),
     }
     asked = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
@@ -222,7 +218,7 @@ def _download(objects: Objects, granted: TransferPermission, info: ObjectInfo, r
 
 
 def _span(asked: str | None, size: int) -> range | None:
-    """Which bytes; all of them where the field is none that we follow (several ranges, another unit). None: beyond the end."""
+    """The requested bytes; all of them for a field that is not supported (several ranges, another unit). None: beyond the end."""
     match = _RANGE.fullmatch(asked or "")
     if match is None or match[0] == "bytes=-":
         return range(size)
@@ -236,7 +232,7 @@ def _span(asked: str | None, size: int) -> range | None:
 
 
 async def _read(objects: Objects, info: ObjectInfo, span: range) -> AsyncIterator[bytes]:
-    """Block by block, in the default threads: each is short."""
+    """Block by block, in the default threads: each read is short."""
     for at in range(span.start, span.stop, _BLOCK):
         yield await anyio.to_thread.run_sync(objects.read, info.key, at, min(_BLOCK, span.stop - at), info.version)
 
@@ -248,34 +244,36 @@ _REDIRECT: dict[int | str, dict[str, Any]] = {
 
 
 def uploads_routes(service: UploadService) -> APIRouter:
-    """The routes of the presigned URL service."""
     router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=Route)
 
-    @router.post("", status_code=201, operation_id="announce_upload", summary="Create an upload")
+    @router.post("", status_code=201, operation_id="announce_upload")
     def announce(body: NewUpload, caller: Editor, points: Points, audit: Audit) -> SignedUpload:
-        """Answers the request that brings the bytes. It takes exactly what was announced, and takes it once: cut off anywhere
-        it leaves nothing and may be repeated until it succeeds."""
+        """Announce an upload. The response has the signed request that uploads the bytes.
+
+        The request accepts exactly what was announced. If it is interrupted, nothing is stored, and it may be repeated."""
         upload_id = points.once("id", service.new_id)
         announced = service.create(caller.tenant, upload_id, announcement(body), author=caller.name)
         audit.changed("upload", upload_id, after=body.model_dump(mode="json"))
         return SignedUpload.from_record(announced)
 
-    @router.get("", operation_id="list_uploads", summary="List uploads")
+    @router.get("", operation_id="list_uploads")
     def list_uploads(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[UploadBody]:
-        """Newest first, without sample rows."""
+        """List uploads, newest first, without sample rows."""
         page = service.list(caller.tenant, cursor=cursor, limit=limit)
         return Page(items=[UploadBody.from_record(upload) for upload in page.items], cursor=page.cursor)
 
-    @router.get("/{upload_id}", operation_id="get_upload", summary="Retrieve an upload")
+    @router.get("/{upload_id}", operation_id="get_upload")
     def get(upload_id: UploadId, caller: Viewer) -> UploadBody:
-        """Once the bytes of a recipients file are there: its encoding, delimiter and columns, which of them holds the addresses,
-        how many rows there are, and for editors the first of them."""
+        """Retrieve an upload.
+
+        A recipients file that has arrived has encoding, delimiter, columns, the address column, the number of rows and, for
+        editors, the first rows."""
         upload = service.get(caller.tenant, upload_id)
         return UploadBody.from_record(upload, service.sample(upload) if caller.role.includes(Role.EDITOR) else None)
 
-    @router.delete("/{upload_id}", status_code=204, operation_id="delete_upload", summary="Delete an upload")
+    @router.delete("/{upload_id}", status_code=204, operation_id="delete_upload")
     def delete(upload_id: UploadId, caller: Editor, audit: Audit) -> Response:
-        """Its bytes too. 409 while a campaign that has not ended uses it."""
+        """Delete an upload and its bytes. Answered with 409 while a campaign that has not ended uses it."""
         service.delete(caller.tenant, upload_id)
         audit.changed("upload", upload_id)
         return Response(status_code=204)
@@ -289,7 +287,7 @@ def uploads_routes(service: UploadService) -> APIRouter:
         summary="Download an upload",
     )
     def content(upload_id: UploadId, caller: Editor) -> RedirectResponse:
-        """Redirects to a signed URL of the bytes as they were uploaded. 422 before they arrived and when they are gone."""
+        """Download an upload: redirects to a signed URL. Answered with 422 before the bytes arrive and after they are deleted."""
         return RedirectResponse(service.content(caller.tenant, upload_id).url, 307)
 
     return router

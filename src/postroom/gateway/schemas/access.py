@@ -50,7 +50,6 @@ class TenantBody(BaseModel):
 
     @classmethod
     def from_record(cls, tenant: Tenant) -> TenantBody:
-        """As it is now."""
         return cls(id=tenant.id, name=tenant.name, disabled=tenant.disabled, created_at=rfc3339(tenant.created_at))
 
 
@@ -66,7 +65,6 @@ class CallerBody(BaseModel):
 
     @classmethod
     def from_record(cls, who: Principal) -> CallerBody:
-        """The caller."""
         scopes = None if who.scopes is None else [Service(scope) for scope in sorted(who.scopes)]
         return cls(kind=who.kind, id=who.id, name=who.name, role=who.role, operator=who.operator, scopes=scopes)
 
@@ -125,7 +123,6 @@ class KeyBody(BaseModel):
 
     @classmethod
     def from_record(cls, key: ApiKey, last_used_at: Instant | None = None) -> KeyBody:
-        """As the record has it."""
         return cls(
             id=key.id,
             name=key.name,
@@ -148,7 +145,6 @@ class CreatedKey(KeyBody):
 
     @classmethod
     def made(cls, made: MadeKey) -> CreatedKey:
-        """Right after it was made."""
         return cls.model_validate({**KeyBody.from_record(made.key).model_dump(), "key": made.text})
 
 
@@ -209,7 +205,6 @@ class UserBody(BaseModel):
 
     @classmethod
     def from_record(cls, member: Membership) -> UserBody:
-        """As the record has it."""
         return cls(
             id=member.id,
             issuer=member.issuer,

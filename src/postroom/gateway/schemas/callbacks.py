@@ -97,7 +97,6 @@ class NewCallback(BaseModel):
     batch: Flag = Field(False, description=_BATCH)
 
     def settings(self) -> EndpointSettings:
-        """For the service."""
         kinds = DEFAULT_EVENTS if self.events is None else frozenset(self.events)
         return EndpointSettings(url=self.url, kinds=kinds, description=self.description, batch=self.batch)
 
@@ -118,7 +117,6 @@ class CallbackEdit(BaseModel):
     )
 
     def edit(self) -> EndpointChanges:
-        """For the service."""
         return EndpointChanges(
             url=self.url,
             kinds=None if self.events is None else frozenset(self.events),
@@ -146,7 +144,6 @@ class CallbackBody(BaseModel):
 
     @classmethod
     def from_record(cls, endpoint: CallbackEndpoint) -> CallbackBody:
-        """As the record has it."""
         return cls.model_validate(callback_record(endpoint))
 
 
@@ -160,7 +157,6 @@ class CreatedCallback(CallbackBody):
 
     @classmethod
     def made(cls, endpoint: CallbackEndpoint, secret: bytes) -> CreatedCallback:
-        """Right after it was made."""
         return cls.model_validate({**callback_record(endpoint), "secret": secret_text(secret)})
 
 
@@ -174,7 +170,6 @@ class SecretBody(BaseModel):
 
     @classmethod
     def from_record(cls, secret: bytes) -> SecretBody:
-        """As it is."""
         return cls(secret=secret_text(secret))
 
 
@@ -202,7 +197,6 @@ class DeliveryBody(BaseModel):
 
     @classmethod
     def from_record(cls, delivery: CallbackDelivery) -> DeliveryBody:
-        """As it stands."""
         return cls.model_validate(delivery_record(delivery))
 
 
@@ -216,7 +210,6 @@ class DeliveryDetail(DeliveryBody):
 
     @classmethod
     def all_of(cls, delivery: CallbackDelivery) -> DeliveryDetail:
-        """As it stands."""
         return cls.model_validate(whole_delivery(delivery))
 
 
@@ -253,5 +246,4 @@ class RedeliveryBody(BaseModel):
 
     @classmethod
     def from_record(cls, ordered: RedeliveryResult) -> RedeliveryBody:
-        """What was ordered."""
         return cls(count=ordered.ordered, cursor=ordered.cursor)

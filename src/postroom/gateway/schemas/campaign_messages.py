@@ -49,7 +49,6 @@ class CampaignMessageStatus(StrEnum):
 
 
 def states_of(names: list[CampaignMessageStatus] | None) -> set[MessageStatus]:
-    """As the ledger has them."""
     return {MessageStatus[name.name] for name in names or ()}
 
 
@@ -79,7 +78,6 @@ class BatchBody(BaseModel):
 
     @classmethod
     def from_record(cls, batch: BatchSnapshot) -> Self:
-        """As last counted."""
         return cls(
             number=batch.number,
             counts=CountsBody(**batch.counts.as_dict()),
@@ -110,7 +108,6 @@ class MessageBody(BaseModel):
 
     @classmethod
     def from_record(cls, campaign: Campaign, message: Message, **more: Any) -> Self:
-        """As recorded."""
         return cls(
             id=message_id(campaign.ref, message.key),
             line=message.line,
@@ -132,13 +129,12 @@ class MessageBody(BaseModel):
 
 
 class MessageWithEvents(MessageBody):
-    """One recipient of one campaign, and what happened to the message."""
+    """One recipient of one campaign, with the events of the message."""
 
     events: list[EventBody] = Field(description="The events, oldest first.")
 
     @classmethod
     def told(cls, campaign: Campaign, message: Message, events: Sequence[Event]) -> Self:
-        """As recorded and reported."""
         return cls.from_record(campaign, message, events=EventBody.all(events))
 
 
@@ -152,7 +148,7 @@ class ProblemRow(BaseModel):
 
 
 class SampleBody(BaseModel):
-    """One message as it would leave."""
+    """A composed message."""
 
     line: int = Field(description="Of the upload, from 1.")
     to: str = Field(description="The recipient's email address.")
@@ -162,7 +158,7 @@ class SampleBody(BaseModel):
 
 
 class DryRunBody(BaseModel):
-    """What would happen. `rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
+    """The result of a dry run. `rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
 
     rows: int = Field(description="How many were looked at, from the beginning.")
     complete: bool = Field(description="Whether these are all rows of the upload.")
@@ -177,7 +173,6 @@ class DryRunBody(BaseModel):
 
     @classmethod
     def from_record(cls, found: DryRunResult) -> Self:
-        """As found."""
         sample = found.sample
         return cls(
             rows=found.rows,

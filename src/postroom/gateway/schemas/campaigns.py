@@ -154,7 +154,7 @@ class NewCampaign(_Asked):
     start: Flag = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
 
     def spec(self, *, template_version: int, created_by: str, schedule: Schedule | None, policies: Policies) -> CampaignSpec:
-        """The campaign it asks for. `schedule` and `policies`: this body's, with the installation's defaults."""
+        """The campaign to create. `schedule` and `policies`: this body's, with the installation's defaults."""
         return CampaignSpec(
             name=self.name,
             content=Content(
@@ -191,7 +191,6 @@ class CampaignEdit(_Asked):
     rate: _Rate | None = Field(None, description="Null: as fast as the provider takes them.")
 
     def edit(self) -> CampaignChanges:
-        """As the service takes it."""
         named = self.model_fields_set
         schedule = (self.schedule.at, self.schedule.timezone) if self.schedule else None
         return CampaignChanges(
@@ -269,7 +268,6 @@ class CampaignBody(BaseModel):
 
     @classmethod
     def from_record(cls, campaign: Campaign) -> Self:
-        """As it stands."""
         spec, source, schedule = campaign.spec, campaign.source, campaign.spec.schedule
         content = spec.content
         columns = dict(spec.headings) | ({EMAIL: spec.email_column} if spec.email_column else {})

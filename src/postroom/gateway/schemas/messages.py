@@ -1,7 +1,4 @@
-"""Events of a message, the same for campaigns' and transactional messages.
-
-Single messages on the wire.
-"""
+"""Request and response bodies of `/v1/messages`, and events of a message."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from postroom.services.messages import event_record
 
 
 class BounceBody(BaseModel):
-    """What a bounce says."""
+    """The content of a bounce."""
 
     type: BounceType = Field(description="How lasting it is.")
     class_: BounceClass = Field(alias="class", description="Why, as far as the report tells.")
@@ -47,12 +44,10 @@ class EventBody(BaseModel):
 
     @classmethod
     def from_record(cls, event: Event) -> Self:
-        """As kept."""
         return cls.model_validate(event_record(event))
 
     @classmethod
     def all(cls, events: Sequence[Event]) -> list[Self]:
-        """In their order."""
         return [cls.from_record(event) for event in events]
 
 
@@ -93,7 +88,7 @@ def _scalar(value: object) -> object:
 
 
 def _full_date(value: object) -> object:
-    """RFC 3339's, and not the count of seconds that would be taken as well."""
+    """An RFC 3339 date. Pydantic alone would also accept a number of seconds."""
     if isinstance(value, str) and not _DATE.fullmatch(value):
         raise ValueError("a day, such as 2026-11-24")
     return value
@@ -205,7 +200,7 @@ _MANY: TypeAdapter[list[NewMessage]] = TypeAdapter(NewMessages)
 
 
 def _one_or_many(value: object, _handler: object) -> NewMessage | list[NewMessage]:
-    """Validate as one of the two, by the JSON type, so that errors have their place in the body."""
+    """Validate by the JSON type, so that errors have their place in the body."""
     return _MANY.validate_python(value) if isinstance(value, list) else _ONE.validate_python(value)
 
 
@@ -270,7 +265,7 @@ class MessageDetail(MessageSummary):
 class TestMessage(_Request):
     """A test message of a template."""
 
-    __test__ = False  # not a test of ours
+    __test__ = False  # pytest must not collect it
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"to": ["me@shop.example"], "variables": {"name": "Anna", "number": 4711}}]},

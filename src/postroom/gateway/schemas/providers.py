@@ -72,7 +72,6 @@ class WarmUpSettings(BaseModel):
     )
 
     def ramp(self) -> WarmUp:
-        """For the ledger."""
         since = "" if self.first_day is None else self.first_day.isoformat()
         return WarmUp(self.start_per_day, self.factor, since, self.to_per_day)
 
@@ -87,7 +86,6 @@ class WarmUpBody(BaseModel):
 
     @classmethod
     def from_record(cls, ramp: WarmUp) -> WarmUpBody:
-        """As it stands."""
         return cls(start_per_day=ramp.start_per_day, factor=ramp.factor, first_day=ramp.since, to_per_day=ramp.to_per_day)
 
 
@@ -126,7 +124,7 @@ class ProviderSettings(BaseModel):
     )
 
     def change(self) -> ProviderSpec:
-        """For the service. `Invalid`: URL and password do not go together."""
+        """The settings for the service. Raises `Invalid` if URL and password contradict."""
         use = UsageLimits(self.per_second, self.per_day, self.connections, None if self.warm_up is None else self.warm_up.ramp())
         return ProviderSpec(provider_url(self.url, self.password), use, frozenset(self.streams))
 
@@ -192,7 +190,6 @@ class ProviderCheck(BaseModel):
 
     @classmethod
     def from_record(cls, finding: Finding) -> ProviderCheck:
-        """As it was found."""
         return cls(subject=finding.subject, level=finding.level, text=finding.text, todo=finding.todo)
 
 

@@ -72,7 +72,6 @@ class SuppressionBody(BaseModel):
 
     @classmethod
     def from_record(cls, entry: SuppressionEntry) -> Self:
-        """As it stands."""
         return cls(
             address=entry.address,
             reason=entry.reason,
@@ -103,7 +102,6 @@ class ImportResult(BaseModel):
 
     @classmethod
     def from_record(cls, done: Imported) -> Self:
-        """As it was done."""
         problems = [RejectedRow(line=row.line, address=row.text[:500], reason=row.reason) for row in done.rejected]
         return cls(rows=done.rows, added=done.added, already=done.already, rejected=done.refused, problems=problems)
 
@@ -144,7 +142,6 @@ class ErasureResult(BaseModel):
 
     @classmethod
     def from_record(cls, found: ErasureFindings) -> Self:
-        """As it was found."""
         return cls(
             campaigns=found.campaigns,
             singles=found.singles,
@@ -173,7 +170,6 @@ class ErasureBody(BaseModel):
 
     @classmethod
     def from_record(cls, erasure: Erasure, status: ErasureStatus) -> Self:
-        """As it stands."""
         return cls(
             id=erasure.id,
             status=status,

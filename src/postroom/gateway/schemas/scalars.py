@@ -1,7 +1,7 @@
-"""Numbers, flags and days as JSON Schema means them: `1` and `1.0` are whole numbers, `true` and `"1"` are none.
+"""Numbers, flags and days as in JSON Schema: `1` and `1.0` are integers, `true` and `"1"` are not.
 
-Pydantic's own `int`, `float` and `bool` would take all four, so that the OpenAPI document promised what is not so. The marks
-stand last, or the document loses the bounds: `Annotated[int, Field(ge=1, le=100), WHOLE]`.
+Pydantic's own `int`, `float` and `bool` accept all four, which the OpenAPI document would not say. These marks must be last, or
+the document loses the bounds: `Annotated[int, Field(ge=1, le=100), WHOLE]`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus, recor
 from postroom.model.sender import SenderIdentity
 
 SENDER_NAME = r"^[^\x00-\x20\x7f/?#]+$"
-"""What may name a sender in a path."""
+"""The characters of a sender's name in a path."""
 
 
 class NewSender(BaseModel):
@@ -43,7 +43,6 @@ class SenderBody(BaseModel):
 
     @classmethod
     def from_record(cls, identity: SenderIdentity) -> SenderBody:
-        """As it is now."""
         return cls(
             name=identity.name,
             verified=identity.verified_at is not None,
@@ -57,7 +56,7 @@ class SenderBody(BaseModel):
 
 
 class NewDkimKeys(BaseModel):
-    """What to make."""
+    """DKIM keys to create."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ed25519": True}]})
 
@@ -68,7 +67,7 @@ class NewDkimKeys(BaseModel):
 
 
 class DkimKeyBody(BaseModel):
-    """A key that mail is, or will be, signed with."""
+    """A DKIM key."""
 
     selector: str = Field(description="Names it in signatures and in the DNS.", examples=["pr20261124-k3vq"])
     algorithm: Algorithm = Field(description="`rsa` (2048 bits) or `ed25519`.")
@@ -85,7 +84,6 @@ class DkimKeyBody(BaseModel):
 
     @classmethod
     def from_record(cls, key: DkimKey, domain: str) -> DkimKeyBody:
-        """As it is now."""
         return cls(
             selector=key.selector,
             algorithm=key.algorithm,
@@ -100,12 +98,11 @@ class DkimKeyBody(BaseModel):
 
 
 class DkimKeysBody(BaseModel):
-    """All keys of a domain."""
+    """The DKIM keys of a domain."""
 
     domain: str = Field(description="The domain that they sign for, and every one below it that has none of its own.")
     keys: list[DkimKeyBody] = Field(description="The oldest first; ten at most.")
 
     @classmethod
     def from_record(cls, found: DomainKeys) -> DkimKeysBody:
-        """As they are now."""
         return cls(domain=found.domain, keys=[DkimKeyBody.from_record(key, found.domain) for key in found.keys])

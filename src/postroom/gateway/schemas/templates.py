@@ -102,7 +102,6 @@ class TemplateWritten(TemplateText):
     )
 
     def new(self) -> NewTemplate:
-        """In the service's words."""
         return NewTemplate(**self.model_dump())
 
 
@@ -121,12 +120,11 @@ class TemplateToValidate(TemplateText):
     note: str = Field("", max_length=MAX_NOTE, pattern=_LINE, description="Not looked at.")
 
     def new(self) -> NewTemplate:
-        """In the service's words."""
         return NewTemplate(**self.model_dump())
 
 
 class Rollback(BaseModel):
-    """Which version is to be the newest again."""
+    """The version whose content becomes the newest."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 1}]})
 
@@ -134,7 +132,7 @@ class Rollback(BaseModel):
 
 
 class Row(BaseModel):
-    """For whom a preview is rendered: values by name, those of a row of an upload, or both (the values given win)."""
+    """Values for a preview: by variable, of a row of an upload, or both (values by variable win)."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"variables": {"first_name": "Anna", "email": "anna@example.com"}}]}
@@ -151,7 +149,7 @@ class Row(BaseModel):
 
 
 class FindingBody(BaseModel):
-    """One thing that a check found."""
+    """An error or warning of a check."""
 
     severity: Severity = Field(description="An `error` refuses a save; a `warning` does not.")
     code: str = Field(description="Which kind of thing; see the reference of templates.", examples=["image-without-alt"])
@@ -163,19 +161,17 @@ class FindingBody(BaseModel):
 
     @classmethod
     def all(cls, findings: tuple[TemplateFinding, ...]) -> list[Self]:
-        """As they were found."""
         return [cls(**finding._asdict()) for finding in findings]
 
 
 class VariableBody(BaseModel):
-    """A value that the template asks of a row."""
+    """A variable of a template."""
 
     name: str = Field(description="Its name, as a column or a variable of the campaign gives it.", examples=["first_name"])
     required: bool = Field(description="Without it the message of a recipient is not made, unless the campaign allows that.")
 
     @classmethod
     def all(cls, variables: tuple[Variable, ...]) -> list[Self]:
-        """By name."""
         return [cls(name=name, required=required) for name, required in variables]
 
 
@@ -196,7 +192,6 @@ class TemplateSummary(BaseModel):
 
     @classmethod
     def from_record(cls, template: Template) -> TemplateSummary:
-        """As it is now."""
         return TemplateSummary.model_validate(_summary(template))
 
 
@@ -216,7 +211,6 @@ class TemplateBody(TemplateSummary, TemplateParts):
 
     @classmethod
     def whole(cls, template: Template, checked: CheckedTemplate) -> TemplateBody:
-        """As it is now."""
         return cls.model_validate(_summary(template) | _parts(checked))
 
 
@@ -232,7 +226,6 @@ class VersionSummary(BaseModel):
 
     @classmethod
     def from_record(cls, version: TemplateVersion) -> VersionSummary:
-        """As it was saved."""
         return VersionSummary.model_validate(_version(version))
 
 
@@ -244,13 +237,12 @@ class VersionBody(VersionSummary, TemplateParts):
 
     @classmethod
     def whole(cls, version: TemplateVersion, checked: CheckedTemplate) -> VersionBody:
-        """As it was saved."""
         more = {"inline_css": checked.source.inline_css, "compiled": checked.html}
         return cls.model_validate(_version(version) | _parts(checked) | more)
 
 
 class DiffBody(BaseModel):
-    """One part that differs."""
+    """A part that differs."""
 
     part: str = Field(description="`subject`, `body` or `text`.", examples=["body"])
     diff: str = Field(
@@ -259,12 +251,11 @@ class DiffBody(BaseModel):
 
     @classmethod
     def all(cls, parts: tuple[PartDiff, ...]) -> list[Self]:
-        """Those that differ."""
         return [cls(part=part, diff=diff) for part, diff in parts]
 
 
 class Diff(BaseModel):
-    """What changed between two versions."""
+    """The differences between two versions."""
 
     parts: list[DiffBody] = Field(description="The parts that differ; empty: none does.")
 
@@ -281,7 +272,6 @@ class PreviewBody(BaseModel):
 
     @classmethod
     def from_record(cls, preview: Preview) -> PreviewBody:
-        """As it came out."""
         findings = FindingBody.all(preview.checked.findings)
         rendered = preview.rendered._asdict()
         return cls(**rendered, missing=list(preview.missing), size=preview.size, findings=findings)

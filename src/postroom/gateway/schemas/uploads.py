@@ -18,8 +18,6 @@ _SIZE = "Its exact size in bytes."
 
 
 class _NewFile(BaseModel):
-    """What both kinds have."""
-
     model_config = ConfigDict(extra="forbid")
 
     filename: str = Field(
@@ -70,11 +68,10 @@ class NewAsset(_NewFile):
 
 
 NewUpload = Annotated[NewRecipients | NewAsset, Field(discriminator="kind")]
-"""A file that is going to be uploaded."""
+"""A file to upload."""
 
 
 def announcement(new: NewRecipients | NewAsset) -> Announcement:
-    """In the service's words."""
     return Announcement(new.kind, new.filename, new.content_type, new.size, new.sha256)
 
 
@@ -94,7 +91,6 @@ class SignedUpload(BaseModel):
 
     @classmethod
     def from_record(cls, announced: Announced) -> Self:
-        """In the API's words."""
         upload, signed = announced
         return cls(
             id=upload.id,
@@ -125,7 +121,6 @@ class InspectionBody(BaseModel):
 
     @classmethod
     def from_record(cls, inspection: Inspection, sample: Sequence[Mapping[str, str]] | None) -> Self:
-        """In the API's words."""
         return cls(
             encoding=inspection.encoding,
             delimiter=inspection.delimiter,
@@ -141,7 +136,7 @@ class InspectionBody(BaseModel):
 
 
 class UploadBody(BaseModel):
-    """One upload."""
+    """An upload."""
 
     id: str = Field(description="Its id.", examples=["4qhk2m7cxw3a5yzn"])
     kind: UploadKind = Field(description="What it is for.")
@@ -165,7 +160,6 @@ class UploadBody(BaseModel):
 
     @classmethod
     def from_record(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
-        """In the API's words."""
         gone = upload.status is UploadStatus.EXPIRED
         unsettled = upload.status is UploadStatus.READY and upload.arrived_at is None
         return cls(
