@@ -141,7 +141,7 @@ def _section(shapes: Json, call: str, operation: Json) -> str:
 
 
 def _role(operation: Json) -> str:
-    return f"`{operation['x-role']}`" if "x-role" in operation else "none: no credentials needed"
+    return f"`{operation['x-role']}`" if "x-role" in operation else "none"
 
 
 def _parameters(operation: Json) -> str:

@@ -107,12 +107,12 @@ class CallbackDeliveries:
         for item in due:
             name = item.key.sort.partition("/")[2]
             moves.append(Delete(item.key, item.version))
-            if name not in places:  # one that was ordered again while somebody had it in their hands has two
+            if name not in places:  # a delivery redelivered while it was claimed has two entries
                 places[name] = _place_of(until, name)
                 moves.append(Put(_due(ref, places[name]), {}))
         try:
             self._tables.write(moves)
-        except Conflict:  # somebody else was first
+        except Conflict:  # another worker was first
             return []
         return self._read(ref, places)
 
@@ -213,9 +213,9 @@ class CallbackDeliveries:
             now = self._clock.now()
             try:
                 self._tables.write([one for each in group for one in self._ordering(each, _again(each, now), versions[each.id])])
-            except Conflict:  # somebody changed one of them: each by itself
+            except Conflict:  # one of them was changed: each by itself
                 for each in group:
-                    with suppress(NotFound):  # it is kept no longer
+                    with suppress(NotFound):  # it has expired
                         self.redeliver(tenant, endpoint, each.id)
         return RedeliveryResult(len(dead), len(found), page.cursor)
 
@@ -280,7 +280,7 @@ def _ended(delivery: CallbackDelivery, now: Instant, reason: str) -> CallbackDel
 
 
 def _again(delivery: CallbackDelivery, now: Instant) -> CallbackDelivery:
-    """Due now, to be tried for a day."""
+    """Due now, retried for a day."""
     return replace(delivery, status=DeliveryStatus.PENDING, due=now, since=now, attempts=0)
 
 
@@ -356,7 +356,7 @@ class EndpointLeases:
             return None
         try:
             version = self._put(ref, {**known, "until": now + lease_ms}, expect_of(item))
-        except Conflict:  # somebody was first
+        except Conflict:  # another worker was first
             return None
         return EndpointLease(ref, version, known["failures"], Instant(known["wakes"]))
 

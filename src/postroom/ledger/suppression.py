@@ -43,7 +43,7 @@ class SuppressionReason(StrEnum):
 
 
 RECIPIENT_REASONS = frozenset({SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBE})
-"""The recipient's own wishes."""
+"""Reasons given by the recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class SuppressionList:
 
 
 def _outranks(later: SuppressionEntry, earlier: SuppressionEntry) -> bool:
-    """Recipients' wishes before other reasons; otherwise the entry that lasts longer."""
+    """Recipients' own reasons before others; otherwise the entry that lasts longer."""
     if (later.reason in RECIPIENT_REASONS) != (earlier.reason in RECIPIENT_REASONS):
         return later.reason in RECIPIENT_REASONS
     return earlier.expires_at is not None and (later.expires_at is None or later.expires_at > earlier.expires_at)

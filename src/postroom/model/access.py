@@ -37,7 +37,7 @@ class Role(StrEnum):
     SENDER = "sender"
     """Send: campaigns and single messages."""
     ADMIN = "admin"
-    """Manage senders, providers, callbacks, people, keys and the suppression list's removal."""
+    """Manage senders, providers, callbacks, users and keys; remove addresses from the suppression list."""
 
     def includes(self, other: Role) -> bool:
         """Whether this role may do all that `other` may."""

@@ -1,10 +1,10 @@
-"""One recipient's address, as people type it and spreadsheets mangle it, made exact.
+"""Parses one recipient's address as people type it and spreadsheets change it.
 
-Three forms come out of a cell: the display name, the mailbox for the wire, and the normalised form that says who it is.
-What is read follows RFC 5321 §4.1.2 and RFC 5322 §3.4 (dot-atom or quoted local part), RFC 6531 (UTF-8 local parts) and
-UTS #46 with IDNA 2008 (domains). What an input method or a copied web page leaves behind is taken off: white space and
-invisible characters, full-width forms, `mailto:`, quotes around the whole, a final dot, comma or semicolon.
-IP literals and domains of one label are refused: nobody receives a campaign there.
+A cell gives three forms: the display name, the mailbox for the wire, and the normalised form that identifies the recipient.
+Accepted is RFC 5321 4.1.2 and RFC 5322 3.4 (dot-atom or quoted local part), RFC 6531 (UTF-8 local parts) and UTS #46 with
+IDNA 2008 (domains). What an input method or a copied web page leaves is removed: white space and invisible characters,
+full-width forms, `mailto:`, quotes around the whole, a final dot, comma or semicolon. IP literals and domains of one label are
+refused, because campaigns have no recipients there.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import idna
 from postroom.errors import InvalidAddress
 
 MAX_CELL = 2_000
-"""Characters of a cell; more is no address with a name."""
+"""Characters of a cell; a longer text is no address."""
 MAX_LOCAL_OCTETS = 64
 MAX_MAILBOX_OCTETS = 254  # RFC 3696 erratum 1690: a path is 256 with its angle brackets
 
 
 class AddressProblem(StrEnum):
-    """Why a text is no address. The words are those of the report of rejected rows."""
+    """Why a text is no address. The values are used in the report of rejected rows."""
 
     EMPTY = "empty"
     NO_AT = "no_at"
@@ -47,7 +47,7 @@ class AddressError(InvalidAddress):
 
 
 class Address(NamedTuple):
-    """One recipient."""
+    """A parsed address."""
 
     name: str | None
     """The display name, unquoted, on one line, without control characters."""
@@ -68,7 +68,7 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SEVERAL = re.compile(r"[^\s,;<>\"|/]+@[^\s,;<>\"|/]+")
 # Invisible everywhere, meaningful in no address: soft hyphen, zero-width space, word joiner, BOM, marks of direction.
 _INVISIBLE = dict.fromkeys([0xAD, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF])
-_JOINERS = "\u200c\u200d"  # mean something between letters (Persian, emoji), nothing at an end
+_JOINERS = "\u200c\u200d"  # significant between letters (Persian, emoji), not at an end
 _EDGES = "".join(map(chr, _INVISIBLE)) + _JOINERS
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFE6B: ord("@")}
 _FULL_WIDTH_MARKS = {0xFF20: "@", 0xFE6B: "@", 0xFF1C: "<", 0xFF1E: ">"}
@@ -77,10 +77,10 @@ _FORBIDDEN = frozenset({"Cc", "Cs", "Cn", "Zs", "Zl", "Zp"})
 
 
 def parse_address(text: str) -> Address:
-    """The address in a cell such as `a@b.example`, `Name <a@b.example>` or `"Name, Jr" <a@b.example>`.
+    """Parse a cell such as `a@b.example`, `Name <a@b.example>` or `"Name, Jr" <a@b.example>`. About a microsecond for plain
+    ASCII.
 
-    Raises `AddressError`, and nothing else. An ordinary ASCII address costs about a microsecond.
-    """
+    Raises `AddressError`."""
     if len(text) <= _PLAIN_LENGTH and _PLAIN.fullmatch(text):
         lowered = text.lower()
         if lowered == text:
@@ -93,7 +93,7 @@ def parse_address(text: str) -> Address:
 
 
 def trim(text: str) -> str:
-    """`text` without white space (NBSP is that too) and invisible characters at its ends."""
+    """`text` without white space (NBSP included) and invisible characters at its ends."""
     while True:
         trimmed = text.strip().strip(_EDGES)
         if trimmed == text:
@@ -155,7 +155,7 @@ def _display_name(text: str) -> str | None:
 
 
 def _bare(spec: str) -> str:
-    """The address alone: no `mailto:`, nothing invisible, ASCII where full-width forms stood for it."""
+    """The address alone: without `mailto:` and invisible characters, full-width forms as ASCII."""
     spec = trim(spec)
     if spec[:7].lower() == "mailto:":
         spec = unquote(spec[7:].partition("?")[0])
@@ -174,7 +174,7 @@ def _split_mailbox(spec: str) -> tuple[str, str]:
 
 
 def _local_content(local: str, spec: str) -> str:
-    """What the local part says, its quotes taken off."""
+    """The content of the local part, unquoted."""
     _refuse_control(local)
     if _DOT_ATOM.fullmatch(local):
         content = local
@@ -248,5 +248,5 @@ def _refuse_several(spec: str) -> None:
 
 
 def _shown(text: str) -> str:
-    """Short and printable, for a sentence."""
+    """The text for an error message: short and printable."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:80])

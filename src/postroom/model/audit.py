@@ -1,4 +1,4 @@
-"""The audit trail: who did what, and the seals that reveal later changes of it."""
+"""The audit trail: records of changes, and the seals that reveal later tampering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 TIME_PREFIX = r"^\d{4}(-\d\d(-\d\d(T\d\d(:\d\d)?)?)?)?$"
-"""The beginning of a time, with which entries are chosen: a day, an hour, a minute."""
+"""The beginning of a time that selects entries: a day, an hour, a minute."""
 FIRST_HASH = ""
 """The hash before the first seal."""
 
@@ -64,19 +64,19 @@ class AuditSeal:
 
 @dataclass(slots=True)
 class AuditVerification:
-    """What checking a trail found."""
+    """The result of verifying a trail."""
 
     seals: int = 0
     entries: int = 0
     unsealed: int = 0
-    """Entries of the last minutes, which no seal holds yet."""
+    """Entries of the last minutes, not sealed yet."""
     head: str = FIRST_HASH
     """The last seal's hash: kept elsewhere, it proves later that nothing before it was cut off."""
     problems: list[str] = field(default_factory=list)
 
 
 def digest_entries(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[int, str]:
-    """How many, and SHA-256 over ids and contents in order."""
+    """The number of entries, and SHA-256 over ids and contents in order."""
     digest, count = hashlib.sha256(), 0
     for name, data in entries:
         digest.update(hashlib.sha256(msgspec.json.encode([name, data], order="sorted")).digest())

@@ -1,4 +1,4 @@
-"""What a backup amounts to."""
+"""The size and time of a backup."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from postroom.clock import Instant
 
 
 class BackupSummary(NamedTuple):
-    """What a backup holds, or a restore brought back."""
+    """A backup's content, as written or restored."""
 
     created_at: Instant
-    """When the backup began: nothing later is surely in it."""
+    """When the backup began; later changes may be missing."""
     files: int
     size: int
     """Bytes."""

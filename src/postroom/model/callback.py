@@ -1,8 +1,8 @@
-"""Telling a tenant's own systems what happened: where to, what is said, how often it is tried.
+"""Callbacks (webhooks) to a tenant's own systems: endpoints, deliveries, payloads and retries.
 
-Requests follow Standard Webhooks (standardwebhooks.com): JSON with a `type`, a `timestamp` and `data`, signed with a secret that
-only the two sides know. A delivery is told at least once; whoever hears it twice knows it by its id. Nothing waits for another's
-delivery: events of one message may arrive in another order, and say by their `sequence` which is the newest.
+Requests follow Standard Webhooks (standardwebhooks.com): JSON with a `type`, a `timestamp` and `data`, signed with a shared
+secret. Delivery is at least once; receivers recognise duplicates by the id. Deliveries do not wait for each other: events of one
+message may arrive in another order, and their `sequence` says which is the newest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from postroom.model.networks import is_public
 
 PREFIX: Final = "message."
 TEST: Final = "postroom.test"
-"""The type of what is sent to try an endpoint."""
+"""The type of a test event."""
 BATCH: Final = "batch"
 """The type of a request that carries several events."""
 MAX_BATCH: Final = 100
@@ -41,7 +41,7 @@ _WAITS_S: Final = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800)
 _JITTER: Final = 0.2
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain"})
 _NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
-"""A host that ends in one is an address (URL standard, "ends in a number"): `127.1` is 127.0.0.1, whoever resolves it."""
+"""A host that ends in such a label is an IPv4 address (URL standard, "ends in a number"): `127.1` is 127.0.0.1."""
 
 
 class DeliveryStatus(StrEnum):
@@ -61,7 +61,7 @@ class CallbackEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     url: str
     kinds: frozenset[EventKind]
-    """The events it gets."""
+    """The kinds of events it receives."""
     description: str = ""
     batch: bool = False
     """Up to `MAX_BATCH` events in one request."""
@@ -69,12 +69,12 @@ class CallbackEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     disabled_reason: str = ""
     """Why Postroom disabled it; empty if a user did."""
     campaign: str | None = None
-    """The campaign whose `callback_url` it is, and whose events it gets; None: all of the tenant's."""
+    """The campaign whose `callback_url` it is, and whose events it receives; None: all events of the tenant."""
     created_at: Instant
-    """It gets events from here on."""
+    """It receives events from this time on."""
     secret_changed_at: Instant | None = None
     failing_since: Instant | None = None
-    """When it began to fail; None: the last request was answered well, or none was made."""
+    """Since when requests fail; None: the last one succeeded, or there was none."""
     version: int = 0
 
 
@@ -82,25 +82,25 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """A request to an endpoint, retried until it is answered with 2xx."""
 
     id: str
-    """Its `webhook-id`: the same in every try."""
+    """Its `webhook-id`, the same in every attempt."""
     endpoint: str
     tenant: str
     body: str
-    """JSON, to the letter as it is signed and sent."""
+    """The JSON exactly as signed and sent."""
     events: int = 1
-    """How many it tells."""
+    """The number of events in it."""
     created_at: Instant
     since: Instant
-    """From here its day counts: when it was made, or last ordered again."""
+    """The start of its retry period: when it was created or last redelivered."""
     status: DeliveryStatus = DeliveryStatus.PENDING
     attempts: int = 0
     due: Instant | None
-    """When it is tried next; None: it is over."""
+    """When it is tried next; None: never."""
     last_at: Instant | None = None
     last_status: int = 0
-    """The answer's, 0 where there was none."""
+    """The HTTP status of the last response; 0: none."""
     last_text: str = ""
-    """What was answered, cut; or why there was no answer."""
+    """The last response's text, cut; or why there was no response."""
     took_ms: int = 0
 
 
@@ -117,12 +117,12 @@ class EventPayload(msgspec.Struct, frozen=True, kw_only=True):
     """Rises from event to event of one message, with gaps."""
     attempt: int
     status: str
-    """Where the message stands now."""
+    """The message's status now."""
     machine: bool
     bounce: dict[str, str] | None
     """`type`, `class` and `code`."""
     url: str | None
-    """Of a click."""
+    """A click's URL."""
     detail: str
 
 
@@ -141,13 +141,12 @@ def parse_event_type(text: str) -> EventKind:
 
 
 def event_payload(kind: EventKind, at: str, told: EventPayload) -> dict[str, Any]:
-    """A request's JSON; `at` RFC 3339."""
+    """The JSON of a request; `at` is RFC 3339."""
     return {"type": event_type(kind), "timestamp": at, "data": msgspec.to_builtins(told)}
 
 
 def redact_payload(body: str, is_theirs: Callable[[str], bool]) -> str:
-    """A request's JSON without what may tell of a person: address, words and links of events of theirs. Of nobody else's: as it
-    is, to the letter."""
+    """The JSON without a person's data: address, texts and links of their events. Unchanged if it has no event of theirs."""
     content = json.loads(body)
     theirs = [each for each in _events_in(content) if is_theirs(each.get("recipient", ""))]
     for each in theirs:
@@ -156,29 +155,30 @@ def redact_payload(body: str, is_theirs: Callable[[str], bool]) -> str:
 
 
 def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a request tells of each event."""
+    """The events in a request."""
     data = content["data"]
     return [each["data"] for each in data["events"]] if content["type"] == BATCH else [data]
 
 
 def batch_payload(events: Sequence[dict[str, Any]], at: str) -> dict[str, Any]:
-    """Several in one request."""
+    """The JSON of a request with several events."""
     return {"type": BATCH, "timestamp": at, "data": {"events": list(events)}}
 
 
 def retry_delay_s(attempts: int, chance: float) -> float:
-    """How long to wait after so many tries: from 5 seconds to 8 hours, a fifth more or less by `chance` (0 to 1)."""
+    """Seconds to wait after so many attempts: from 5 seconds to 8 hours, varied by a fifth by `chance` (0 to 1)."""
     return _WAITS_S[min(attempts, len(_WAITS_S)) - 1] * (1 + _JITTER * (2 * chance - 1))
 
 
 def secret_text(secret: bytes) -> str:
-    """As Standard Webhooks writes it."""
+    """The secret in the notation of Standard Webhooks."""
     return SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
 def check_callback_url(text: str, networks: Sequence[str] = ()) -> str:
-    """An endpoint's URL; `Invalid` says what is wrong. `networks`: those of one's own that may be called, and without TLS. What
-    a name resolves to is looked at before each request."""
+    """Check an endpoint's URL and return it. Raises `Invalid`. `networks`: our own networks that may be called, also without TLS.
+
+    The addresses of a host name are checked before each request."""
     if len(text) > MAX_URL or not text.isascii() or not text.isprintable() or " " in text:
         raise Invalid(f"the URL must be printable ASCII, without spaces, and up to {MAX_URL:,} characters")
     try:
@@ -206,7 +206,7 @@ def _is_our_own(host: str) -> bool:
 
 
 def _is_local(host: str) -> bool:
-    """This machine, whatever a name server says (RFC 6761 §6.3)."""
+    """Whether the host is this machine in any DNS (RFC 6761 section 6.3)."""
     return host in _LOCAL or host.endswith(".localhost")
 
 

@@ -49,7 +49,7 @@ TRANSITIONS: dict[CampaignStatus, frozenset[CampaignStatus]] = {
     _S.FAILED: frozenset(),
 }
 ENDED = frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED})
-"""Final, but for `completed`, which retry-failed and settle reopen."""
+"""Final, except `completed`, which retry-failed and settle reopen."""
 
 
 class CampaignRef(NamedTuple):
@@ -60,7 +60,7 @@ class CampaignRef(NamedTuple):
 
 
 class UnknownPolicy(StrEnum):
-    """What happens to a message whose answer was never seen, if nothing is reported about it within `settle_after_ms`."""
+    """The policy for a message whose reply was never received, if no report arrives within `settle_after_ms`."""
 
     NEVER_TWICE = "never_twice"
     """It stays `unknown`: reported, not sent again."""
@@ -155,7 +155,7 @@ class Schedule:
 
     at: Instant
     timezone: str
-    """The IANA zone the user spoke in, for showing it back."""
+    """The IANA zone that the user chose, for display."""
     grace_ms: int = 3_600_000
     """Found later than this after `at`, the campaign is paused instead of started."""
 
@@ -249,5 +249,5 @@ def adds_up(source: Import, counts: Counts) -> bool:
 
 
 def may_complete(source: Import, counts: Counts, *, unsettled: int) -> bool:
-    """The only gate to `completed`: all rows accounted for, nobody waiting, no `unknown` that a policy has yet to decide."""
+    """The only gate to `completed`: all rows accounted for, no message waiting, no `unknown` that a policy has yet to decide."""
     return adds_up(source, counts) and counts.waiting == 0 and unsettled == 0

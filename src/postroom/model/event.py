@@ -130,7 +130,7 @@ class Event:
     id: str
     """Unique among the message's events, and the same if the same thing is reported again. Up to 100 characters."""
     source: str
-    """Who reports: `smtp`, `dsn`, `arf`, `ses`, `tracking`, `unsubscribe`, `mail` (a wish written to the return path),
+    """The reporter: `smtp`, `dsn`, `arf`, `ses`, `tracking`, `unsubscribe`, `mail` (a request mailed to the return path),
     `operator`, `postroom`."""
     bounce: Bounce | None = None
     machine: bool = False
@@ -138,7 +138,7 @@ class Event:
     detail: str = ""
     """For people: the last reply, the kind of complaint, the user agent. Up to `MAX_DETAIL` characters."""
     url: str = ""
-    """Of a click: where to. Up to `MAX_URL` characters."""
+    """A click's target, up to `MAX_URL` characters."""
     raw: str = ""
     """The reporter's own words, cut to `MAX_RAW` characters."""
 

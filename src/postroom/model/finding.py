@@ -1,4 +1,4 @@
-"""What an examination found: one line for a person who can act on it."""
+"""The result of one check by `doctor` or a provider test."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity."""
 
     OK = "ok"
     SKIPPED = "skipped"
     """Could not be checked."""
     WARN = "warn"
-    """Works, and will hurt."""
+    """Works, but will cause trouble."""
     FAIL = "fail"
     """Does not work."""
 
 
 class Finding(NamedTuple):
-    """One line."""
+    """One check's result."""
 
     subject: str
     level: Level
     text: str
     todo: str = ""
-    """What to do about it; empty where nothing is to be done."""
+    """What to do; empty if nothing."""

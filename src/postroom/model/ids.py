@@ -82,7 +82,7 @@ def is_mail_id(text: str) -> bool:
 
 
 def inbox_object_key(mail: str) -> str:
-    """The key of the message's object."""
+    """The object key of an inbox mail."""
     return f"{INBOX_PREFIX}{mail}{_MAIL_SUFFIX}"
 
 

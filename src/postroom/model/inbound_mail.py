@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 
 class InboundMail(NamedTuple):
-    """One mail, as far as it is read."""
+    """One mail, truncated if long."""
 
     recipients: tuple[str, ...]
-    """Of the envelope. Where that is gone (a mailbox), those addresses in the mail's head that are ours; maybe none."""
+    """Envelope recipients. In a mailbox the envelope is lost: then those addresses in the header that are ours, possibly none."""
     content: bytes
 
 
 class MailVerdict(StrEnum):
-    """The result of reading it. With any of them it need not be delivered again."""
+    """The result of reading it. In every case the mail need not be delivered again."""
 
     NOTED = "noted"
     """It caused events, which are stored."""

@@ -1,4 +1,4 @@
-"""Which addresses are the public Internet's, and which lead into somebody's own network."""
+"""Whether an address is on the public Internet or in a private network."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All of IPv6 that was ever given to anybody. `is_global` says yes to much else: site-local addresses, IPv4 in `::/96`, NAT64 of
-one's own."""
+"""All IPv6 addresses assigned so far. `is_global` also accepts site-local addresses, IPv4 in `::/96` and one's own NAT64."""
 _NOT_PUBLIC = (
-    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); 192.0.0.192 tells what runs on Oracle's cloud its credentials
-    IPv4Network("168.63.129.16/32"),  # the same on Azure: a public address that is its own network's from within
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); 192.0.0.192 is Oracle Cloud's metadata service
+    IPv4Network("168.63.129.16/32"),  # the same on Azure: a public address that is internal there
     IPv6Network("3fff::/20"),  # documentation (RFC 9637)
 )
-"""What `is_global` takes for public, in some versions of Python or in all."""
+"""Networks that `is_global` accepts in some or all versions of Python."""
 
 
 def is_public(address: str) -> bool:
-    """Whether it is one of the Internet's, whichever way an IPv4 address is wrapped in it."""
+    """Whether the address, or the IPv4 address embedded in it, is on the public Internet."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address) and not (ip in _GLOBAL_UNICAST or ip in _NAT64 or ip.ipv4_mapped):
         return False

@@ -69,7 +69,7 @@ class TransactionalContent(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     html: str
     text: str | None = None
     attachments: tuple[tuple[Attachment, str, int], ...] = ()
-    """Each with the version of its object, and its bytes."""
+    """Each with its object's version and its bytes."""
     track_opens: bool = False
     track_clicks: bool = False
     unsubscribe: bool = False
@@ -98,15 +98,15 @@ def content_digest(document: bytes) -> str:
 
 
 class TransactionalValues(NamedTuple):
-    """What a transactional message's record holds in `values`."""
+    """The content of `values` in a transactional message's record."""
 
     digest: str
-    """Of its content."""
+    """The content's digest."""
     variables: Mapping[str, str]
     accepted_at: Instant
 
     def text(self) -> str:
-        """As it is stored: a JSON array, as `values` always is."""
+        """The stored form: a JSON array, as `values` always is."""
         return msgspec.json.encode([self.digest, self.variables, self.accepted_at]).decode()
 
     @classmethod

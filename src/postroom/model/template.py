@@ -1,4 +1,4 @@
-"""A template and its versions: every save is a new one, and none ever changes."""
+"""Templates and their immutable versions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ MAX_NOTE = 500
 
 @dataclass(frozen=True, slots=True)
 class TemplateContent:
-    """One version, ready to be composed: what a campaign or a single message is made from."""
+    """A version ready for composing a campaign or single message."""
 
     template_id: str
     version: int
     """From 1."""
     subject: str
     html: str
-    """MJML compiled, style sheets inlined."""
+    """MJML compiled, styles inlined."""
     text: str | None
     """None: derived from the HTML when it is composed."""
 
 
 class Language(StrEnum):
-    """What the body of a template is written in."""
+    """The language of a template's body."""
 
     HTML = "html"
     MJML = "mjml"
@@ -37,7 +37,7 @@ class Language(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSource:
-    """What an author writes."""
+    """A template as its author wrote it."""
 
     subject: str
     language: Language
@@ -49,7 +49,7 @@ class TemplateSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTemplate:
-    """A template on its way in: exactly one of `html` and `mjml`."""
+    """A template to save: exactly one of `html` and `mjml`."""
 
     name: str
     subject: str
@@ -58,70 +58,68 @@ class NewTemplate:
     text: str | None = None
     inline_css: bool = True
     note: str = ""
-    """What changed, for whoever reads the list of versions."""
+    """The change, for the list of versions."""
 
     @property
     def source(self) -> TemplateSource:
-        """Without its name."""
+        """The source without the name."""
         language = Language.HTML if self.mjml is None else Language.MJML
         body = self.mjml if self.mjml is not None else self.html or ""
         return TemplateSource(subject=self.subject, language=language, body=body, text=self.text, inline_css=self.inline_css)
 
 
 class Severity(StrEnum):
-    """Whether it can be sent."""
-
     ERROR = "error"
-    """It cannot: not saved."""
+    """The template cannot be saved."""
     WARNING = "warning"
-    """It can, and some readers will not see what was meant."""
+    """It can be saved, but some recipients will not see it as intended."""
 
 
 class TemplateFinding(NamedTuple):
-    """One thing that a check of a template found."""
+    """An error or warning."""
 
     severity: Severity
     code: str
-    """Which kind of thing: one of docs/reference/templates.md."""
+    """The code, as listed in docs/reference/templates.md."""
     part: str
     """`subject`, `html`, `mjml` or `text`."""
     message: str
     hint: str = ""
-    """What to do about it."""
+    """How to fix it."""
     line: int | None = None
-    """In what the author wrote, from 1; None: it is about the whole part."""
+    """Line in the author's source, from 1; None: it concerns the whole part."""
     column: int | None = None
 
 
 class Variable(NamedTuple):
-    """A value that the template asks of a row."""
+    """A variable of the template."""
 
     name: str
     required: bool
-    """Without it, the message of a recipient is not made (unless the campaign says that what is missing is empty)."""
+    """Without it a recipient's message is not made, unless the campaign treats missing values as empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedTemplate:
-    """A source, and what became of it."""
+    """A source with its compiled HTML, variables and findings."""
 
     source: TemplateSource
     html: str
-    """As it is sent: compiled, inlined."""
+    """As sent: compiled, styles inlined."""
     variables: tuple[Variable, ...]
     findings: tuple[TemplateFinding, ...]
     size: int
-    """Bytes of the HTML when it is rendered with made-up values."""
+    """Bytes of the HTML, rendered with stand-in values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """The record: what is true now."""
+    """The template's record."""
 
     id: str
     name: str
     version: int
-    """The newest, which is the one that counts."""
+    """The newest version."""
     subject: str
     language: Language
     inline_css: bool
@@ -131,12 +129,12 @@ class Template:
     updated_at: Instant
     updated_by: str
     revision: int = 0
-    """The store's: rises with every change, of the name too."""
+    """The store's version: rises with every change, renaming included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateVersion:
-    """One save."""
+    """The record of one version."""
 
     number: int
     author: str
@@ -145,6 +143,6 @@ class TemplateVersion:
     subject: str
     language: Language
     digest: str
-    """Of the source: two versions with the same are the same."""
+    """The source's digest: equal sources have equal digests."""
     body_key: str
-    """The object that holds it all."""
+    """The key of the object with its content."""

@@ -1,4 +1,4 @@
-"""An upload: a file that a client brings to the object store by a signed URL of its own.
+"""An upload: a file that a client transfers to the object store by a presigned URL.
 
 waiting ──→ ready ──→ expired
    └──────────────────↗
@@ -14,9 +14,9 @@ from enum import StrEnum
 from postroom.clock import Instant
 
 ID_PATTERN = "^[2-7a-z]{16}$"
-"""All of one length: no upload's object is found under the beginning of another's."""
+"""All ids have one length, so no object key is a prefix of another's."""
 CONTENT_TYPE_PATTERN = r"^[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(; ?charset=[A-Za-z0-9_.:-]{1,40})?$"
-"""A media type (RFC 6838 §4.2), at most with a charset: it is signed, and sent back as a header."""
+"""A media type (RFC 6838 section 4.2), at most with a charset: it is signed, and returned as a header."""
 MAX_FILENAME_BYTES = 255
 _ID = re.compile(ID_PATTERN)
 _UNTITLED = "upload"
@@ -28,7 +28,7 @@ _PROGRAMS = re.compile(
 
 
 class UploadKind(StrEnum):
-    """What it is for."""
+    """The purpose of an upload."""
 
     RECIPIENTS = "recipients"
     """A list of recipients."""
@@ -37,81 +37,81 @@ class UploadKind(StrEnum):
 
 
 MAX_BYTES = {UploadKind.RECIPIENTS: 2 << 30, UploadKind.ASSET: 25 << 20}
-"""An asset travels in every mail: mailbox providers take mails of 20 to 25 MB."""
+"""An asset is part of every mail; mailbox providers accept mails of 20 to 25 MB."""
 
 
 class UploadStatus(StrEnum):
-    """How far it is."""
+    """The status of an upload."""
 
     WAITING = "waiting"
-    """Announced; its bytes have not arrived whole."""
+    """Announced; its bytes have not arrived."""
     READY = "ready"
-    """Arrived, whole; it never changes again."""
+    """Arrived; it never changes again."""
     EXPIRED = "expired"
-    """Its bytes are gone, and so is what was known of them."""
+    """Its bytes and names are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a recipients file looks like, told from its beginning. Nothing in it is taken from a row."""
+    """The layout of a recipients file, detected from its beginning. It contains nothing from a row."""
 
     encoding: str | None = None
-    """Such as `utf-8`; None, as the others: it cannot be told."""
+    """Such as `utf-8`; None, here and below: unknown."""
     delimiter: str | None = None
     header: bool = False
     """Whether the first row names the columns; else they are `column1`, `column2` …"""
     columns: tuple[str, ...] = ()
-    """Their names; of very many, the first."""
+    """Their names; only the first if there are very many."""
     column_count: int = 0
     address_column: str | None = None
-    """The column taken for the addresses where nobody says otherwise."""
+    """The column used for addresses by default."""
     rows: int | None = None
     """Rows after the header, those with a fault included."""
     rows_exact: bool = False
-    """Counted; else estimated from the beginning."""
+    """Whether `rows` was counted; else it is an estimate from the beginning."""
     problems: tuple[str, ...] = ()
-    """Why it cannot be imported as it is, in sentences."""
+    """Why it cannot be imported, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The record of one upload."""
+    """An upload's record."""
 
     tenant: str
     id: str
     kind: UploadKind
     filename: str
-    """Without a path; empty once it is gone."""
+    """Without a path; empty once expired."""
     content_type: str
     size: int
-    """Bytes, as announced: others are not taken."""
+    """Bytes as announced; other sizes are refused."""
     author: str
-    """Who announced it; empty once it is gone."""
+    """The user who announced it; empty once expired."""
     created_at: Instant
     status: UploadStatus = UploadStatus.WAITING
     sha256: str | None = None
-    """Hex; announced, then other bytes are not taken."""
+    """Hex, as announced: other bytes are refused. None: not checked."""
     due: Instant | None = None
-    """When housekeeping must look at it."""
+    """When maintenance must look at it."""
     arrived_at: Instant | None = None
-    """When it was first seen to be there."""
+    """When its arrival was first noticed."""
     object_version: str | None = None
     inspection: Inspection | None = None
-    """Of a recipients file that is ready."""
+    """Set for a ready recipients file."""
     deleted: bool = False
-    """Expired because somebody deleted it: nobody is shown it any more."""
+    """Expired because a user deleted it: it is not shown."""
     purged: bool = False
-    """Its bytes were deleted once already; once more when no signed URL can bring them back."""
+    """Its bytes were deleted once; they are deleted again when no presigned URL can restore them."""
     version: int = 0
 
     @property
     def object_key(self) -> str:
-        """Where its bytes are."""
+        """The object key of its bytes."""
         return f"{self.tenant}/uploads/{self.id}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to think about before it is sent."""
+        """Warnings to show before it is sent."""
         stem, _, extension = self.filename.lower().rpartition(".")
         if self.kind is UploadKind.ASSET and stem and _PROGRAMS.fullmatch(extension):
             return (f"Most mailbox providers refuse mails with a .{extension} file: offer it for download instead.",)
@@ -120,7 +120,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class ReadyUpload:
-    """An upload that has arrived whole."""
+    """An upload that has arrived."""
 
     id: str
     kind: UploadKind
@@ -133,13 +133,13 @@ class ReadyUpload:
 
 
 def is_upload_id(text: str) -> bool:
-    """Whether an upload could have that id."""
+    """Whether `text` is a well-formed upload id."""
     return _ID.fullmatch(text) is not None
 
 
 def safe_filename(text: str) -> str:
-    """The name alone, without a path and without what cannot be seen (control characters, changes of direction that make
-    `exe.pdf` of `fdp.exe`), up to 255 bytes of UTF-8, its ending kept."""
+    """The file name without path, control characters and direction marks (which display `fdp.exe` as `exe.pdf`), up to 255 bytes
+    of UTF-8, extension kept."""
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", text))[-1]
     name = "".join(character for character in name if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})
     name = name.strip().strip(".").strip() or _UNTITLED

@@ -1,6 +1,6 @@
-"""What people call the column of addresses, in many languages; compared without case, accents, spaces and punctuation.
+"""Finds columns: header names, the column of addresses in many languages, and the columns that a template uses.
 
-Which column is which: the header's names, the column of addresses, and the columns a template asks for.
+Names are compared without case, accents, spaces and punctuation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from postroom.model.address import AddressError, parse_address, trim
 
 
 def squeeze(name: str) -> str:
-    """A name's letters and digits alone: `E-Mail Adresse` and `email_adresse` are one."""
+    """A name's letters and digits: `E-Mail Adresse` and `email_adresse` are equal."""
     decomposed = unicodedata.normalize("NFKD", name).casefold()
     return "".join(character for character in decomposed if character.isalnum())
 
@@ -40,7 +40,7 @@ PLAIN = _squeezed(
     "البريد الإلكتروني|بريد إلكتروني|الإيميل|ایمیل|דוא״ל|דואר אלקטרוני|אימייל|ईमेल|ईमेल पता|อีเมล|อีเมล์",
 )
 
-"""It can be nothing else."""
+"""Certainly addresses."""
 
 QUALIFIED = _squeezed(
     "primary email|primary email address|main email|E-mail 1 - Value|email address 1|emailaddress1|recipient email",
@@ -48,41 +48,42 @@ QUALIFIED = _squeezed(
     "user email|member email|subscriber email|to email|email to|E-Mail privat|E-Mail geschäftlich|email profesional",
 )
 
-"""An address, where no column says so plainly."""
+"""Addresses, if no column has a plain name."""
 VAGUE = _squeezed(
     "to|recipient|recipients|address|addresses|contact|contacts|subscriber|subscribers|user|username|user id|login",
     "Empfänger|destinataire|destinatario|destinatário|ontvanger|получатель|收件人|宛先|受信者",
 )
-"""Other things too: only where the cells are addresses."""
+"""May be something else: only if the cells are addresses."""
 MAX_COLUMNS = 2_000
-"""More is no list of recipients; some spreadsheets end there too, and every column is looked at for addresses."""
+"""The limit of some spreadsheets; each column is checked for addresses."""
 _SHOWN = 30
 _BY_NAME = "with --email-column (in the API: `email` among a campaign's `columns`)"
 
 
 def header_names(cells: Sequence[str]) -> tuple[str, ...]:
-    """One name a column: an empty one becomes `column3` (its number), the second of two equal ones `name_2`.
-    `Invalid`: more than `MAX_COLUMNS`."""
+    """One name per column: an empty one becomes `column3` (its number), the second of two equal ones `name_2`.
+
+    Raises `Invalid` for more than `MAX_COLUMNS`."""
     _check_width(len(cells))
     names: dict[str, None] = {}
     counts: dict[str, int] = {}
     for number, cell in enumerate(cells, 1):
         name = unique = " ".join(trim(cell).split()) or f"column{number}"
         while unique in names:
-            counts[name] = counts.get(name, 1) + 1  # goes on where the last of this name ended: many equal ones take no longer
+            counts[name] = counts.get(name, 1) + 1  # linear time for many equal names
             unique = f"{name}_{counts[name]}"
         names[unique] = None
     return tuple(names)
 
 
 def numbered_names(width: int) -> tuple[str, ...]:
-    """The names of the columns of a file without a header: `column1`, `column2` … `Invalid`: more than `MAX_COLUMNS`."""
+    """Names for a file without a header: `column1`, `column2` … Raises `Invalid` for more than `MAX_COLUMNS`."""
     _check_width(width)
     return tuple(f"column{number}" for number in range(1, width + 1))
 
 
 def find_column(names: Sequence[str], wanted: str) -> int | None:
-    """The first column with that name: exactly, else squeezed."""
+    """The first column with that name, exact matches first."""
     if wanted in names:
         return names.index(wanted)
     squeezed = squeeze(wanted)
@@ -90,8 +91,9 @@ def find_column(names: Sequence[str], wanted: str) -> int | None:
 
 
 def address_column(names: Sequence[str], rows: Sequence[Sequence[str]], asked_for: str | None) -> int:
-    """The column of addresses: the one asked for, else a usual name, else the only one whose sampled cells are addresses.
-    `Invalid` names the columns there are."""
+    """The address column: `asked_for`, else one with a usual name, else the only one whose sampled cells are addresses.
+
+    Raises `Invalid`, listing the columns."""
     if asked_for is not None:
         found = find_column(names, asked_for)
         if found is None:
@@ -116,7 +118,7 @@ def address_column(names: Sequence[str], rows: Sequence[Sequence[str]], asked_fo
 
 
 def is_address(cell: str) -> bool:
-    """Whether a cell is an address, with or without a name."""
+    """Whether a cell is an address, with or without a display name."""
     if "@" not in cell and "\uff20" not in cell:
         return False
     try:
@@ -135,7 +137,7 @@ def _check_width(width: int) -> None:
 
 
 def _holds_addresses(index: int, rows: Sequence[Sequence[str]]) -> bool:
-    """Whether at least half of the sampled cells that are not empty are addresses."""
+    """Whether at least half of the non-empty sampled cells are addresses."""
     cells = [row[index] for row in rows if index < len(row) and trim(row[index])]
     return bool(cells) and 2 * sum(map(is_address, cells)) >= len(cells)
 

@@ -1,8 +1,7 @@
-"""Which encoding an upload is in, and its bytes as text.
+"""Detects an upload's encoding and decodes it.
 
-A byte that is not UTF-8 in a file that otherwise is reads as Windows-1252 (WHATWG's reading of "Latin-1"): one stray cell
-pasted from elsewhere must neither stop the import nor turn the other rows into mojibake. The rule looks at nothing but the
-bytes themselves, so any part of a file decodes as it does within the whole.
+In a UTF-8 file, an invalid byte is decoded as Windows-1252 (as WHATWG defines "Latin-1"): one stray cell must neither stop the
+import nor garble the other rows. The rule depends only on the bytes, so any part of a file decodes as within the whole.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _REPAIR = "postroom-cp1252"
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -51,16 +50,14 @@ _ZIPPED = (
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How to read the bytes."""
-
     codec: str
-    """Python's name: `utf-8`, `utf-16-le`, `utf-16-be`, `utf-32-…` or `cp1252`."""
+    """Python's codec: `utf-8`, `utf-16-le`, `utf-16-be`, `utf-32-…` or `cp1252`."""
     bom: int = 0
     """Bytes of the byte order mark at the beginning."""
 
 
 def detect_encoding(head: bytes) -> Encoding:
-    """The encoding of a file that begins with `head`. `Invalid`: empty, or not text, with what it is and what to do."""
+    """The encoding of a file that begins with `head`. Raises `Invalid` if it is empty or no text."""
     if not head:
         raise Invalid("The file is empty.")
     for mark, codec in _BOMS:
@@ -74,7 +71,7 @@ def detect_encoding(head: bytes) -> Encoding:
 
 
 def decode(blocks: Iterable[bytes], encoding: Encoding) -> Iterator[str]:
-    """The blocks as text, without the byte order mark and without NUL characters; what cannot be read becomes U+FFFD."""
+    """The blocks as text, without byte order mark and NUL characters; undecodable bytes become U+FFFD."""
     codecs.register_error(_REPAIR, _as_cp1252)
     decoder = codecs.getincrementaldecoder(encoding.codec)(_REPAIR if encoding.codec == "utf-8" else "replace")
     skip = encoding.bom
@@ -106,7 +103,7 @@ def _refuse_known_formats(head: bytes) -> None:
 
 
 def _utf16_or_refuse(sample: bytes) -> Encoding:
-    """ASCII signs (delimiters, line ends, addresses) have a zero byte in UTF-16: always on the same side."""
+    """Detects UTF-16 by ASCII characters (delimiters, line ends, addresses), whose zero byte is always on the same side."""
     even, odd, pairs = sample[0::2].count(0), sample[1::2].count(0), len(sample) / 2
     if odd > pairs / 10 and odd > 10 * even:
         return Encoding("utf-16-le")

@@ -1,10 +1,7 @@
-"""How an upload is laid out, recognised from its beginning: encoding, delimiter, header, which column is which.
+"""Detects a recipients file's layout from its beginning: encoding, delimiter, header and columns.
 
-The layout of a campaign's upload: which column feeds which variable, as its maker said or as the names tell.
-
-What a recipients file looks like, told from its beginning before anything is imported: the same recognition as the import's.
-
-Nothing is taken from a row: what is told may be kept where the file itself is kept encrypted.
+Inspection and import use the same detection. An `Inspection` contains nothing from a row, because it may be stored where the file
+itself is encrypted.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from postroom.recipients_file.encoding import Encoding, decode, detect_encoding
 from postroom.recipients_file.records import MAX_RECORD, Record, read_records
 
 HEAD_BYTES = 4 * MAX_RECORD + 1_024
-"""Bytes of the beginning to recognise a layout from: more than the longest record in any encoding."""
+"""Bytes needed to detect a layout: more than the longest record in any encoding."""
 NO_ROWS = "The file holds no recipients: there is no row after the header."
 _DELIMITERS = ",;\t|"
 _SAMPLED = 200
@@ -37,7 +34,7 @@ _DECLARED = re.compile(r"\s*\"?sep=([^\w \"'])\"?\s*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What it takes to read the rows."""
+    """How to read the rows."""
 
     encoding: Encoding
     delimiter: str
@@ -46,28 +43,29 @@ class Layout:
     address: int
     """The column of addresses, from 0."""
     columns: tuple[int | None, ...]
-    """For each name the template uses, its column; None where there is none."""
+    """For each of the template's names, its column; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the beginning of an upload tells before anybody says which column is which."""
+    """The beginning of an upload, before columns are assigned."""
 
     encoding: Encoding
     delimiter: str
     skip: int
     """As in `Layout`."""
     names: tuple[str, ...]
-    """One a column."""
+    """One per column."""
     named: bool
-    """Whether the file names them itself; else they are numbered."""
+    """Whether the names come from the file; else they are numbered."""
     rows: Sequence[Record]
-    """The first rows: a sample. May be empty."""
+    """The first rows, possibly none."""
 
 
 def detect_layout(head: bytes, *, whole: bool, asked_for: str | None, wanted: Sequence[str]) -> Layout:
-    """The layout of an upload that begins with `head` (`HEAD_BYTES` of it, or `whole`). `asked_for` names the column of
-    addresses, `wanted` are the names the template uses. `Invalid` with what is wrong and what to do."""
+    """The layout of an upload that begins with `head` (`HEAD_BYTES` of it, or `whole`).
+
+    `asked_for`: the address column. `wanted`: the template's names. Raises `Invalid`."""
     heading = read_header(head, whole=whole)
     if not heading.rows:
         raise Invalid(NO_ROWS)
@@ -81,24 +79,24 @@ def detect_layout(head: bytes, *, whole: bool, asked_for: str | None, wanted: Se
 
 
 def read_header(head: bytes, *, whole: bool) -> Header:
-    """Encoding, delimiter and the columns' names; `head` as for `recognise`. `Invalid`: no delimited text, or nothing in it."""
+    """Encoding, delimiter and column names; `head` as for `detect_layout`. Raises `Invalid` for other files."""
     encoding = detect_encoding(head)
     delimiter, sample, declared = _delimit(head, encoding, whole=whole)
     if not sample:
         raise Invalid("The file holds no recipients: there is nothing in it.")
     first = sample[0][1]
-    named = not any(map(is_address, first))  # a header holds no address: this would be a row of a file without one
+    named = not any(map(is_address, first))  # a header contains no address; a first row that does is data
     rows = sample[1:] if named else sample
     names = header_names(first) if named else numbered_names(max(len(cells) for _, cells in sample))
     return Header(encoding, delimiter, declared + len(sample) - len(rows), names, named, rows)
 
 
 class _HeadEnds(Exception):
-    """The bytes at hand are used up, but not the file."""
+    """`head` ended within a record."""
 
 
 def _delimit(head: bytes, encoding: Encoding, *, whole: bool) -> tuple[str, list[Record], int]:
-    """The delimiter, the first records under it, and how many records before them declare it."""
+    """The delimiter, the first records with it, and the number of records before them that declare it."""
     first_line = next(iter("".join(islice(_texts(head, encoding, whole=True), 1)).splitlines()), "")
     if declared := _DECLARED.fullmatch(first_line):
         return declared[1], _sample(head, encoding, declared[1], whole=whole).checked()[1:], 1
@@ -108,7 +106,7 @@ def _delimit(head: bytes, encoding: Encoding, *, whole: bool) -> tuple[str, list
 
 
 class _Sample(NamedTuple):
-    """The first records under some delimiter, and the error that ended them: a wrong delimiter finds wrong quotes."""
+    """The first records with a delimiter, and the error that ended them: a wrong delimiter finds wrong quotes."""
 
     records: list[Record]
     error: Invalid | None = None
@@ -130,7 +128,7 @@ def _sample(head: bytes, encoding: Encoding, delimiter: str, *, whole: bool) -> 
 
 
 def records_within(head: bytes, encoding: Encoding, delimiter: str, *, whole: bool) -> Iterator[Record]:
-    """The records that end within `head`: where it is not `whole`, a record it cuts off is none, and no error either."""
+    """The records that end within `head`. Unless it is `whole`, a record cut off at its end is left out."""
     with suppress(_HeadEnds):
         yield from read_records(_texts(head, encoding, whole=whole), delimiter)
 
@@ -143,7 +141,7 @@ def _texts(head: bytes, encoding: Encoding, *, whole: bool) -> Iterator[str]:
 
 
 def _fitness(sample: Sequence[Record]) -> tuple[bool, float, float, int]:
-    """How well a delimiter explains the sample: it makes columns, cells that are addresses, rows as wide as the header."""
+    """How well a delimiter fits the sample: several columns, cells that are addresses, rows as wide as the header."""
     if not sample:
         return (False, 0.0, 0.0, 0)
     width = len(sample[0][1])
@@ -153,8 +151,8 @@ def _fitness(sample: Sequence[Record]) -> tuple[bool, float, float, int]:
 
 
 def layout_for(spec: CampaignSpec, source: Import, head: bytes, *, whole: bool) -> Layout:
-    """As `detect_layout`. `Invalid` also for a heading that was named for a variable and does not exist: a typing error there
-    must not become empty text in everybody's mail."""
+    """As `detect_layout`, for a campaign. Also raises `Invalid` if a heading assigned to a variable does not exist: a typing
+    error must not become empty text in every message."""
     layout = detect_layout(head, whole=whole, asked_for=spec.email_column, wanted=spec.headings_of(source.columns))
     headings = dict(spec.headings)
     for name, column in zip(source.columns, layout.columns, strict=True):
@@ -164,12 +162,12 @@ def layout_for(spec: CampaignSpec, source: Import, head: bytes, *, whole: bool) 
 
 
 _NAMES_BYTES = 40_000
-"""A record holds 100 KB in all."""
+"""A stored record has at most 100 KB."""
 _NAME_SHOWN = 200
 
 
 def inspect_file(head: bytes, size: int) -> Inspection:
-    """Of a file of `size` bytes that begins with `head` (`layout.HEAD_BYTES` of it, or all)."""
+    """Inspect a file of `size` bytes that begins with `head` (`HEAD_BYTES` of it, or all)."""
     whole = len(head) == size
     try:
         heading = read_header(head, whole=whole)
@@ -191,15 +189,14 @@ def inspect_file(head: bytes, size: int) -> Inspection:
 
 
 def named_rows(blocks: Iterable[bytes], heading: Header) -> Iterator[dict[str, str]]:
-    """The rows of a file given from its first byte, by column name, cells trimmed as the import does. A cell that the row
-    does not have is left out. `Invalid` names the line that cannot be read."""
+    """The rows by column name, cells trimmed as in an import; missing cells are left out. Raises `Invalid` with the line."""
     records = read_records(decode(blocks, heading.encoding), heading.delimiter)
     for _, cells in islice(records, heading.skip, None):
         yield {name: cell.strip() for name, cell in zip(heading.names, cells, strict=False)}
 
 
 def _count(head: bytes, heading: Header, *, whole: bool) -> tuple[int, str | None]:
-    """Rows in `head`, and why there are no more than these."""
+    """The number of rows in `head`, and the error that ended them, if any."""
     rows = -heading.skip
     try:
         for _ in records_within(head, heading.encoding, heading.delimiter, whole=whole):
@@ -220,7 +217,7 @@ def _address(heading: Header) -> tuple[str | None, Sequence[str]]:
 
 
 def _shown(names: Sequence[str]) -> tuple[str, ...]:
-    """As many as a record has room for."""
+    """As many names as a record has room for."""
     shown: list[str] = []
     room = _NAMES_BYTES
     for name in names:

@@ -1,15 +1,13 @@
-"""The records of a delimited text, each with the line it begins on; never one lost.
+"""Reads the records of a delimited text with their line numbers, and finds the byte offsets of lines.
 
-Quoting follows RFC 4180, with what spreadsheets and hands add: any of CRLF, LF and CR ends a line, blanks before a quote, text
-after a closing quote. The last is accepted within one line only: in a record of several lines it means that a quote was never
-closed and has swallowed rows, and so does a quote still open at the end. Both are refused with the line of the quote.
-Memory is bounded whatever the text: a record over `MAX_RECORD` characters is refused before it is read whole.
+Quoting follows RFC 4180 and tolerates what spreadsheets and people add: any of CRLF, LF and CR ends a line; blanks before a
+quote; text after a closing quote. The last is accepted within one line only: in a record of several lines it means that a quote
+was never closed and has swallowed rows, and so does a quote still open at the end. Both are refused with the line of the quote.
+Memory is bounded: a record over `MAX_RECORD` characters is refused before it is read whole.
 
-Where in an upload's bytes a line begins: told while the upload is read, so that any part of it can be read alone later.
-
-Lines are counted as the reader of records counts them, in the decoded text; where one begins is then looked up in the bytes it
-came from, of which only the last few megabytes are kept. What `decode` says of parts holds here: right after a line end,
-a file decodes as it does within the whole.
+`LineOffsets` finds where a line begins while the upload is read, so that any part can be read alone later. Lines are counted in
+the decoded text, then looked up in its bytes, of which the last few megabytes are kept. After a line end, a part decodes as
+within the whole (recipients_file.encoding).
 """
 
 from __future__ import annotations
@@ -33,9 +31,11 @@ Record = tuple[int, list[str]]
 
 
 def read_records(texts: Iterable[str], delimiter: str, *, first_line: int = 1) -> Iterator[Record]:
-    """The records of a text given in parts, from the beginning of a record that stands on `first_line`. A record without a
-    single character in its cells (a blank line, `,,,`) is no record. `Invalid` and `TooLarge` name the line."""
-    csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_RECORD))  # ours is tighter, and knows the line
+    """The records of a text given in parts that begins on `first_line`. Records without any character (a blank line, `,,,`) are
+    skipped.
+
+    Raises `Invalid` and `TooLarge` with the line."""
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_RECORD))  # our own limit is lower, and its error has the line
     held: list[str] = []
     feed = _feed(texts, held, first_line)
     reader = csv.reader(feed, delimiter=delimiter, strict=True, skipinitialspace=True)
@@ -57,7 +57,7 @@ def read_records(texts: Iterable[str], delimiter: str, *, first_line: int = 1) -
 
 
 def _feed(texts: Iterable[str], held: list[str], first_line: int) -> Iterator[str]:
-    """Lines for the csv reader. It takes one more only while a record is unfinished; `held` is that record so far."""
+    """Lines for the csv reader, which takes another one only within a record. `held` is the record so far."""
     number, size = first_line - 1, 0
     for line in split_lines(texts, first_line):
         number += 1
@@ -76,7 +76,7 @@ def split_lines(texts: Iterable[str], first_line: int = 1) -> Iterator[str]:
     rest, number = "", first_line
     for text in texts:
         rest += text
-        # A CR at the very end may be half of a CRLF: it stays with the rest.
+        # A CR at the very end may be half of a CRLF: it is kept for the next part.
         cut = max(rest.rfind("\n"), rest.rfind("\r", 0, len(rest) - 1)) + 1
         for line in io.StringIO(rest[:cut], newline=""):
             if len(line) > MAX_RECORD:
@@ -90,13 +90,13 @@ def split_lines(texts: Iterable[str], first_line: int = 1) -> Iterator[str]:
 
 
 def _tolerate(held: list[str], begin: int, delimiter: str, error: csv.Error) -> list[str]:
-    """The cells of a record that RFC 4180 does not allow, where no row can be lost by reading it."""
+    """The cells of a record that violates RFC 4180, if no row can be lost by accepting it."""
     ended = False
 
     def first_line() -> Iterator[str]:
         nonlocal ended
         yield held[0]
-        ended = True  # asked for more: the line ends within a quote
+        ended = True  # the line ends within a quote
 
     cells = next(csv.reader(first_line(), delimiter=delimiter, skipinitialspace=True))
     if not ended:
@@ -121,7 +121,7 @@ def _line_of_open_quote(lines: list[str], delimiter: str) -> int:
             if state == "quoted":
                 state = "quote" if character == '"' else "quoted"
             elif character == '"' and state in {"start", "quote"}:
-                found = index if state == "start" else found  # two quotes within a quoted cell are one of its characters
+                found = index if state == "start" else found  # two quotes within a quoted cell are one character
                 state = "quoted"
             elif character == delimiter or character in "\r\n":
                 state = "start"
@@ -131,10 +131,10 @@ def _line_of_open_quote(lines: list[str], delimiter: str) -> int:
 
 
 KEPT_BYTES = 4 * MAX_RECORD + 1_048_576
-"""More than the longest record, and what is read ahead of it."""
+"""More than the longest record and what is read ahead of it."""
 
 
-# As `decode` leaves them: NUL characters are taken out, so one within a CRLF divides nothing.
+# as in `decode`: NUL characters are removed first, so one within a CRLF does not split it
 _LINE_END = re.compile("\r\0*\n|\r|\n")
 _REST_OF_CRLF = re.compile("\0*\n")
 _OPEN_CR = re.compile("\r\0*\\Z")
@@ -146,11 +146,11 @@ class _Block(NamedTuple):
     lines: int
     """Line ends before it, a CR that ends the text before included."""
     after_cr: bool
-    """Whether the text before ends in one: then an LF at the beginning is its other half."""
+    """Whether the text before ends in a CR: then a leading LF belongs to it."""
 
 
 class LineOffsets:
-    """Of one upload, read from its beginning."""
+    """The line offsets of one upload, read from its beginning."""
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
@@ -160,7 +160,7 @@ class LineOffsets:
         self._lines = 0
         self._after_cr = False
         self.read = 0
-        """Bytes so far: a little ahead of the record that is being looked at."""
+        """Bytes read: a little ahead of the current record."""
 
     def decode(self, blocks: Iterable[bytes]) -> Iterator[str]:
         """As `encoding.decode`."""
@@ -172,15 +172,15 @@ class LineOffsets:
             yield text
 
     def of(self, line: int) -> int | None:
-        """The byte that line (from 1) begins at. None: it is too far back to tell, or stands where two blocks meet in a way that
-        leaves it open; any other line will do."""
+        """The byte at which `line` (from 1) begins. None if it is too far back, or ambiguous between two blocks: use another
+        line."""
         if line == 1:
             return self._encoding.bom
         block = next((block for block in reversed(self._kept) if block.lines < line - 1), None)
         return None if block is None or block.start % self._unit else self._within(block, line - 1 - block.lines)
 
     def _within(self, block: _Block, count: int) -> int | None:
-        """After the line end that is the `count`-th of the block."""
+        """The offset after the block's `count`-th line end."""
         text = _units(block.raw, self._encoding.codec, self._unit)
         rest = _REST_OF_CRLF.match(text) if block.after_cr else None
         ends = _LINE_END.finditer(text, rest.end() if rest else 0)
@@ -200,7 +200,7 @@ class LineOffsets:
 
 
 def _units(raw: bytes, codec: str, unit: int) -> str:
-    """One character for each unit of the encoding: line ends and NUL are what they are, of the rest only that it is neither."""
+    """One character per code unit: line ends and NUL unchanged, everything else replaced."""
     if unit == 1:
         return raw.decode("latin-1")
     units = array("H" if unit == 2 else "I", raw[: len(raw) - len(raw) % unit])

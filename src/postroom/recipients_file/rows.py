@@ -1,4 +1,4 @@
-"""A record becomes a message or a rejected row: pure, so that any range of an upload can be read anywhere."""
+"""Turns records into messages or rejected rows. Pure, so that any range of an upload can be processed anywhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from postroom.recipients_file.layout import Layout
 from postroom.recipients_file.records import Record
 
 SHOWN = 320
-"""Characters of a rejected cell that are kept: more than the longest address."""
+"""Characters kept of a rejected cell: more than the longest address."""
 MAX_VALUES_BYTES = 65_536
-"""A row's cells as JSON, UTF-8: more is a document, not a recipient's data."""
+"""Bytes of a row's cells as JSON in UTF-8."""
 DUPLICATE = "duplicate"
 SUPPRESSED = "suppressed"
 VALUES_TOO_LONG = "values_too_long"
@@ -26,19 +26,19 @@ NO_CELL = "The row has no cell in the column of addresses."
 
 
 class Reject(NamedTuple):
-    """A row that becomes no message."""
+    """A rejected row."""
 
     line: int
     address: str
-    """The cell as it stands in the upload, up to `SHOWN` of it, or the mailbox where it was read."""
+    """The cell as in the upload, up to `SHOWN` characters; or the mailbox, if it was parsed."""
     reason: str
-    """A `model.address.Reason`, or one of this module's codes."""
+    """A `model.address.AddressProblem`, or one of this module's codes."""
     detail: str
     """A sentence."""
 
 
 class Rows(NamedTuple):
-    """What records became, in their order."""
+    """The results, in the records' order."""
 
     messages: list[MessageRow]
     rejects: list[Reject]
@@ -47,8 +47,7 @@ class Rows(NamedTuple):
 def read_rows(
     records: Iterable[Record], layout: Layout, key_of: Callable[[str], Key], *, batches: int, values_bytes: int = sys.maxsize
 ) -> Rows:
-    """Every record as a message or a reject, up to and with the one whose values fill `values_bytes`. Where that is depends
-    on the records alone."""
+    """Process records up to and including the one whose values fill `values_bytes`. Where that is depends only on the records."""
     room = values_bytes
     messages: list[MessageRow] = []
     rejects: list[Reject] = []

@@ -30,6 +30,8 @@ _AGAIN_MS = 30_000
 
 
 class ErasureStatus(StrEnum):
+    """The status of an erasure."""
+
     RUNNING = "running"
     """Under way, or about to begin."""
     WAITING = "waiting"

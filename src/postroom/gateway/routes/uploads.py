@@ -284,10 +284,11 @@ def uploads_routes(service: UploadService) -> APIRouter:
         response_class=RedirectResponse,
         responses=_REDIRECT,
         operation_id="download_upload",
-        summary="Download an upload",
     )
     def content(upload_id: UploadId, caller: Editor) -> RedirectResponse:
-        """Download an upload: redirects to a signed URL. Answered with 422 before the bytes arrive and after they are deleted."""
+        """Download an upload.
+
+        Redirects to a presigned URL. Answered with 422 before the bytes arrive and after they are deleted."""
         return RedirectResponse(service.content(caller.tenant, upload_id).url, 307)
 
     return router
