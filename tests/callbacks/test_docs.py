@@ -71,7 +71,7 @@ def by_python(fields: dict[str, str], body: bytes, folder: Path) -> bool:
     names: dict[str, Any] = {}
     exec(code, names)  # our own page
     try:
-        return bool(names["heard"](fields, body, secret_text(SECRET)) == json.loads(body))
+        return bool(names["verified"](fields, body, secret_text(SECRET)) == json.loads(body))
     except WebhookVerificationError:
         return False
 
@@ -81,11 +81,9 @@ def by_node(fields: dict[str, str], body: bytes, folder: Path) -> bool:
     if node is None:
         pytest.skip("node is not installed")
     (code,) = blocks("js")
-    call = (
-        "process.stdout.write(JSON.stringify(heard(JSON.parse(process.argv[2]), require('fs').readFileSync(0), process.argv[3])))"
-    )
-    (folder / "heard.js").write_text(code + call, "utf-8")
-    words = [node, str(folder / "heard.js"), json.dumps(fields), secret_text(SECRET)]
+    call = "process.stdout.write(JSON.stringify(verified(JSON.parse(process.argv[2]), require('fs').readFileSync(0), process.argv[3])))"
+    (folder / "verified.js").write_text(code + call, "utf-8")
+    words = [node, str(folder / "verified.js"), json.dumps(fields), secret_text(SECRET)]
     done = subprocess.run(words, input=body, capture_output=True, check=False, timeout=30)
     return done.returncode == 0 and json.loads(done.stdout) == json.loads(body)
 
