@@ -51,7 +51,7 @@ _AT_ONCE, _WAITING = 4, 8
 _LONGEST_TYPED = 4 * MAX_LENGTH
 """Before it is composed."""
 _LEAST_LOCAL_PART = 4
-"""A shorter local part stands in too many good passwords by chance."""
+"""Shorter local parts occur in too many good passwords by chance."""
 _LEAST_DISTINCT = 5
 _LEET = str.maketrans("01345789@$!", "oieastbgasi")
 _ROWS = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "azertyuiop")
@@ -114,7 +114,7 @@ class Passwords:
 
 
 def check_rules(password: str, email: str) -> None:
-    """`Invalid` says what is wrong, for the person who chooses."""
+    """Raises `Invalid`, whose text tells the user which rule failed."""
     if len(password) < MIN_LENGTH:
         raise Invalid(f"The password is too short: at least {MIN_LENGTH} characters. A few words in a row are fine.")
     if len(password) > MAX_LENGTH:
@@ -174,7 +174,7 @@ _RECOVERY_BYTES = 10
 
 
 class SecondFactor:
-    """Answers for a person's record; the caller stores what it returns."""
+    """Works on a user record without storing it: the caller stores the returned record."""
 
     def __init__(self, secrets: Secrets, clock: Clock) -> None:
         self._secrets = secrets

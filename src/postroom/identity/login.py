@@ -72,7 +72,7 @@ class Invitations:
         changed = replace(user, password=hashed, epoch=user.epoch + 1)
         try:
             return self._users.store(changed, Delete(invitation.key, invitation.version))
-        except Conflict as conflict:  # used at the same moment, or the person's record was changed
+        except Conflict as conflict:  # used at the same moment, or the user record was changed
             raise NotFound("This link was just used. If it was not by you, ask for a new one.") from conflict
 
 
@@ -118,14 +118,14 @@ class Sessions:
     def begin(
         self, user: User, stage: LoginStage, *, methods: tuple[str, ...] = ("pwd",), at: Instant | None = None
     ) -> tuple[str, Put]:
-        """A token for the browser, and the write that makes it good. The epoch is the given person's."""
+        """A token for the browser, and the write that makes it good. The epoch is that of `user`."""
         now, token = self._clock.now(), new_token(self._clock)
         data = {"subject": user.subject, "epoch": user.epoch, "stage": stage.value, "at": at or now, "methods": list(methods)}
         lasts = FULL_S if stage is LoginStage.FULL else HALFWAY_S
         return token, Put(_session_key(token), data, Expect.ABSENT, Instant(now + lasts * 1_000))
 
     def find(self, token: str | None) -> Session | None:
-        """The session, while its person is there, allowed, and has not ended it."""
+        """The session, or None if it ended or its user is disabled or deleted."""
         item = self._tables.get(_session_key(token)) if token else None
         user = None if item is None else self._users.find(item.data["subject"])
         if item is None or user is None or user.disabled or user.epoch != item.data["epoch"]:
@@ -200,7 +200,7 @@ class LoginService:
         return token
 
     def check_again(self, user: User, password: str, *, address: str) -> None:
-        """Before something that matters, of somebody who is signed in. `Unauthenticated`, `TooManyAttempts`."""
+        """Check a signed-in user's password again. Raises `Unauthenticated` or `TooManyAttempts`."""
         counted, shared = password_counter(user.email), ThrottleKey(address_name(address), ADDRESS)
         self._throttle.begin([counted, shared])
         if not self._passwords.matches(user, password):
@@ -228,17 +228,17 @@ class LoginService:
             return user
         try:
             return self._users.store(replace(user, password=self._passwords.rehash(password)))
-        except Conflict:  # somebody changes the record at this moment: the next sign-in does it
+        except Conflict:  # the record changed at this moment: the next sign-in rehashes
             return user
 
 
 def password_counter(email: str) -> ThrottleKey:
-    """Tries at the password of whoever has, or would have, that address."""
+    """Counts password attempts for an address, whether or not a user has it."""
     return ThrottleKey(f"person/{email_digest(email)}", PASSWORD)
 
 
 def second_factor_counter(user: User) -> ThrottleKey:
-    """Tries at a person's second factor."""
+    """Counts attempts at a user's second factor."""
     return ThrottleKey(f"second/{user.subject}", SECOND)
 
 

@@ -98,7 +98,7 @@ class LoginThrottle:
 
 
 def address_name(address: str) -> str:
-    """What an IP address is counted as: whoever has one IPv6 address has its /64."""
+    """What an IP address is counted as: an IPv6 address counts as its /64."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -128,7 +128,7 @@ class OAuthClients:
 
 
 def own_clients(url: str) -> list[OAuthClient]:
-    """The console, at the door itself, and the command line, which listens on the person's own machine for the answer."""
+    """The console at `url`, and the command line, which listens on a loopback address (RFC 8252)."""
     grants = frozenset({CODE, REFRESH})
     console = (f"{url}/", f"{url}/callback", f"{url}/silent")
     local = ("http://127.0.0.1/callback", "http://[::1]/callback")
@@ -290,7 +290,7 @@ def _faults(pairs: list[tuple[str, str]], values: Mapping[str, str]) -> Iterable
     """What is wrong, worst first: the RFC's word and a text."""
     names = [name for name, _ in pairs]
     if len(names) != len(set(names)):
-        yield "invalid_request", "a parameter stands in the request twice"
+        yield "invalid_request", "a parameter appears twice in the request"
     for name in ("request", "request_uri"):
         if name in values:
             yield f"{name}_not_supported", "request objects are not supported"

@@ -80,7 +80,7 @@ def parse_form(body: bytes) -> Mapping[str, str]:
         raise Invalid("the form cannot be read") from error
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise Invalid("a parameter stands in the form twice")
+        raise Invalid("a parameter appears twice in the form")
     return values
 
 
@@ -131,7 +131,7 @@ class Browser:
 
 
 def read_browser(request: Request, clock: Clock, *, url: str) -> Browser:
-    """Whoever asks. `PageError`: a form that another site sent."""
+    """The browser of a request. Raises `PageError` if another site sent the form."""
     secure = url.startswith("https:")
     if request.method == "POST":
         _check_origin(request, url)

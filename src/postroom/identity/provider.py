@@ -37,7 +37,7 @@ def reseal_identity(users: Users, second_factor: SecondFactor, keys: SigningKeys
 
 
 class OpenIdProvider:
-    """`url`: the issuer's identifier, the address of the door, without a slash at its end. `hasher`: cheaper, for tests."""
+    """`url`: the issuer's identifier, the base URL of the API without trailing slash. `hasher`: cheaper, for tests."""
 
     def __init__(
         self,

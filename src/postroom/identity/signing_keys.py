@@ -1,7 +1,7 @@
 """Signing keys: made when first needed, published before use, kept in the JWKS until what they signed has run out.
 
 One item holds them all, and every turn (the first key, a successor, a departure) is one conditional write on it: of two
-processes that turn at the same moment one wins and the other reads. Nothing turns by itself; whoever needs a key or
+processes that turn at the same moment one wins and the other reads. Nothing rotates by itself; code that needs a key or
 publishes them looks whether it is time. So a crash leaves the keys as they were or as they will be. Private parts are
 stored sealed and forgotten once their successor signs.
 

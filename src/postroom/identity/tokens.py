@@ -140,7 +140,7 @@ class Grants:
     def _burn(self, item: Item, code: AuthorizationCode) -> None:
         try:
             self._tables.write([Put(item.key, _data(replace(code, family="")), item.version, item.expires_at)])
-        except Conflict:  # somebody else used it at this moment
+        except Conflict:  # used by another request at this moment
             return
 
     def _end_family_of(self, token: str) -> None:
@@ -199,7 +199,7 @@ class Tokens:
         self._url = url
 
     def access(self, subject: str, *, client: str, scope: tuple[str, ...]) -> str:
-        """For the door; a program's own has its client id as subject."""
+        """An access token for the API (RFC 9068). A client's own token has its client id as `subject`."""
         claims = {
             "sub": subject,
             "aud": AUDIENCE,

@@ -175,7 +175,7 @@ def _by_code(provider: OpenIdProvider, client: OAuthClient, form: Mapping[str, s
         raise OAuthError("invalid_request", "code_verifier has 43 to 128 unreserved characters (RFC 7636 §4.1)")
     hashed = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
     issued = provider.grants.redeem(code, client=client.id, redirect_uri=redirect_uri, challenge=hashed)
-    return _for_person(provider, client, issued)
+    return _user_tokens(provider, client, issued)
 
 
 def _by_refresh(provider: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
@@ -183,7 +183,7 @@ def _by_refresh(provider: OpenIdProvider, client: OAuthClient, form: Mapping[str
     if not set(form.get("scope", "").split()) <= set(issued.grant.scope):
         provider.grants.revoke(issued.refresh_token, client=client.id)
         raise OAuthError("invalid_scope", "more than was granted: sign in again")
-    return _for_person(provider, client, issued)
+    return _user_tokens(provider, client, issued)
 
 
 def _by_secret(provider: OpenIdProvider, client: OAuthClient, _form: Mapping[str, str]) -> dict[str, object]:
@@ -192,7 +192,7 @@ def _by_secret(provider: OpenIdProvider, client: OAuthClient, _form: Mapping[str
     return {"access_token": access, "token_type": "Bearer", "expires_in": ACCESS_S}
 
 
-def _for_person(provider: OpenIdProvider, client: OAuthClient, issued: IssuedGrant) -> dict[str, object]:
+def _user_tokens(provider: OpenIdProvider, client: OAuthClient, issued: IssuedGrant) -> dict[str, object]:
     grant = issued.grant
     user = provider.users.find(grant.subject)
     if user is None or user.disabled or user.epoch != grant.epoch:
