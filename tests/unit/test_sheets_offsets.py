@@ -47,7 +47,7 @@ def test_a_file_read_from_where_a_line_begins_is_the_rest_of_the_whole(encoding:
     assert "".join(texts) == "".join(decode([raw], encoding))
     told = 0
     for line in range(1, len(lines) + 1):
-        at = offsets.of(line)
+        at = offsets.offset_of(line)
         if at is None:
             continue
         told += 1
@@ -63,6 +63,6 @@ def test_a_line_that_is_too_far_back_is_not_told() -> None:
     offsets = LineOffsets(Encoding("utf-8"))
     for _ in offsets.decode([b"a\nb\n", *[b"c" * 65_536] * (KEPT_BYTES // 65_536 + 2), b"\nd\n"]):
         pass
-    assert offsets.of(1) == 0
-    assert offsets.of(2) is None
-    assert offsets.of(4) == offsets.read - 2
+    assert offsets.offset_of(1) == 0
+    assert offsets.offset_of(2) is None
+    assert offsets.offset_of(4) == offsets.read - 2

@@ -325,7 +325,7 @@ def _due_at(place: str) -> int:
     return int(place.partition("/")[0])
 
 
-_TURNS: Final = "#callback-turns"
+_LEASES: Final = "#callback-turns"
 _LEASE_KEPT_MS: Final = 2 * 86_400_000
 
 
@@ -360,10 +360,10 @@ class EndpointLeases:
             return None
         return EndpointLease(ref, version, known["failures"], Instant(known["wakes"]))
 
-    def end(self, turn: EndpointLease, *, failures: int, rests_until: Instant, wakes_at: Instant) -> None:
+    def end(self, lease: EndpointLease, *, failures: int, rests_until: Instant, wakes_at: Instant) -> None:
         """Release the lease; it can be taken again from `rests_until` on. Does nothing if it expired."""
         with suppress(Conflict):
-            self._put(turn.ref, {"failures": failures, "wakes": wakes_at, "until": rests_until}, turn.version)
+            self._put(lease.ref, {"failures": failures, "wakes": wakes_at, "until": rests_until}, lease.version)
 
     def _put(self, ref: EndpointRef, data: dict[str, int], expect: Expect | int) -> int:
         ends = Instant(self._clock.now() + _LEASE_KEPT_MS)
@@ -372,4 +372,4 @@ class EndpointLeases:
 
 
 def _key(ref: EndpointRef) -> ItemKey:
-    return ItemKey(_TURNS, f"{ref.tenant}/{ref.endpoint}")
+    return ItemKey(_LEASES, f"{ref.tenant}/{ref.endpoint}")

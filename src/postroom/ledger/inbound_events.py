@@ -53,10 +53,10 @@ class InboundEventQueue:
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
 
-    def put(self, arrivals: Sequence[InboundEvent]) -> None:
+    def put(self, inbound_events: Sequence[InboundEvent]) -> None:
         """Queue any number of events. They are durable when it returns; after `Unavailable` some may be, and repeating is
         harmless."""
-        bodies = list(_bodies(arrivals))
+        bodies = list(_bodies(inbound_events))
         for at in range(0, len(bodies), MAX_PER_CALL):
             self._queues.send(FEEDBACK_QUEUE, bodies[at : at + MAX_PER_CALL])
 
@@ -73,12 +73,12 @@ def parse_inbound_events(body: str) -> list[InboundEvent]:
         raise Corrupt(f"an inbound event cannot be read: {error}") from error
 
 
-def _bodies(arrivals: Sequence[InboundEvent]) -> Iterator[str]:
+def _bodies(inbound_events: Sequence[InboundEvent]) -> Iterator[str]:
     """JSON arrays, each within an item's limits."""
     rows: list[bytes] = []
     size = 2
-    for arrival in arrivals:
-        row = msgspec.json.encode((*arrival[:3], arrival.key.hex(), event_cells(arrival.event)))
+    for inbound in inbound_events:
+        row = msgspec.json.encode((*inbound[:3], inbound.key.hex(), event_cells(inbound.event)))
         if rows and (len(rows) == MAX_EVENTS_PER_ITEM or size + len(row) + 1 > MAX_BODY_BYTES):
             yield _body(rows)
             rows, size = [], 2

@@ -171,7 +171,7 @@ class LineOffsets:
                 self._after_cr = text[-1] == "\r"
             yield text
 
-    def of(self, line: int) -> int | None:
+    def offset_of(self, line: int) -> int | None:
         """The byte at which `line` (from 1) begins. None if it is too far back, or ambiguous between two blocks: use another
         line."""
         if line == 1:

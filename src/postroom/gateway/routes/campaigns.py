@@ -64,17 +64,17 @@ class CampaignServices:
     """Called after every change, so that the status cache drops its entry."""
 
 
-def campaign_routes(desk: CampaignServices) -> APIRouter:
+def campaign_routes(services: CampaignServices) -> APIRouter:
     """All routes except reading messages."""
     router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=Route)
-    _add_records(router, desk)
-    _add_verbs(router, desk)
-    _add_changes(router, desk)
+    _add_records(router, services)
+    _add_actions(router, services)
+    _add_changes(router, services)
     return router
 
 
-def _add_records(router: APIRouter, desk: CampaignServices) -> None:
-    campaigns, requests = desk.campaigns, desk.requests
+def _add_records(router: APIRouter, services: CampaignServices) -> None:
+    campaigns, requests = services.campaigns, services.requests
 
     @router.post("", operation_id="create_campaign", status_code=201)
     def create(body: NewCampaign, caller: Editor, points: Points, audit: Audit, response: Response) -> CampaignBody:
@@ -93,7 +93,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
             ref, _spec(requests, body, template_version=version, created_by=caller.name), start=body.start
         )
         response.headers["Location"] = f"/v1/campaigns/{ref.campaign}"
-        return _changed_campaign(desk, audit, None, campaign, response)
+        return _changed_campaign(services, audit, None, campaign, response)
 
     @router.get("", operation_id="list_campaigns")
     def list_campaigns(
@@ -136,7 +136,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         if before.start_when_ready:
             _demand_sender(caller)
         demand(if_match, etag_of(before.version))
-        return _changed_campaign(desk, audit, before, desk.edits.apply(before, body.edit()), response)
+        return _changed_campaign(services, audit, before, services.edits.apply(before, body.edit()), response)
 
     @router.delete("/{campaign_id}", operation_id="delete_campaign", status_code=204)
     def delete(campaign_id: CampaignId, caller: Sender, audit: Audit) -> None:
@@ -144,7 +144,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         ref = CampaignRef(caller.tenant, campaign_id)
         before = campaigns.get(ref)
         campaigns.delete(ref)
-        desk.changed(ref)
+        services.changed(ref)
         audit.changed("campaign", campaign_id, before=_audit_value(before))
 
 
@@ -154,49 +154,49 @@ def _spec(requests: CampaignRequests, body: NewCampaign, *, template_version: in
     return body.spec(template_version=template_version, created_by=created_by, schedule=schedule, policies=policies)
 
 
-def _add_verbs(router: APIRouter, desk: CampaignServices) -> None:
-    campaigns = desk.campaigns
+def _add_actions(router: APIRouter, services: CampaignServices) -> None:
+    campaigns = services.campaigns
 
     @router.post("/{campaign_id}/start", operation_id="start_campaign")
     def start(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Start a campaign that was created with `start` false: send it, or schedule it."""
         ref = CampaignRef(caller.tenant, campaign_id)
-        return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.start(ref), response)
+        return _changed_campaign(services, audit, campaigns.get(ref), campaigns.start(ref), response)
 
     @router.post("/{campaign_id}/pause", operation_id="pause_campaign")
     def pause(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Pause a campaign within a second. Messages in flight are still delivered."""
         ref = CampaignRef(caller.tenant, campaign_id)
-        return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.pause(ref, f"paused by {caller.name}"), response)
+        return _changed_campaign(services, audit, campaigns.get(ref), campaigns.pause(ref, f"paused by {caller.name}"), response)
 
     @router.post("/{campaign_id}/resume", operation_id="resume_campaign")
     def resume(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Resume a paused campaign."""
         ref = CampaignRef(caller.tenant, campaign_id)
-        return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.resume(ref), response)
+        return _changed_campaign(services, audit, campaigns.get(ref), campaigns.resume(ref), response)
 
     @router.post("/{campaign_id}/dry-run", operation_id="rehearse_campaign")
     @reads
     def rehearse(campaign_id: CampaignId, caller: Editor) -> DryRunBody:
         """Dry-run a campaign: compose the messages of the first 1,000 rows of the upload, and send nothing."""
-        return DryRunBody.from_record(desk.dry_run.run(campaigns.get(CampaignRef(caller.tenant, campaign_id))))
+        return DryRunBody.from_record(services.dry_run.run(campaigns.get(CampaignRef(caller.tenant, campaign_id))))
 
 
-def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
-    campaigns, changes = desk.campaigns, desk.changes
+def _add_changes(router: APIRouter, services: CampaignServices) -> None:
+    campaigns, changes = services.campaigns, services.changes
 
     @router.post("/{campaign_id}/cancel", operation_id="cancel_campaign")
     def cancel(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Cancel a campaign for good. Messages that were not sent yet are skipped."""
         ref = CampaignRef(caller.tenant, campaign_id)
-        return _changed_campaign(desk, audit, campaigns.get(ref), changes.cancel(ref), response)
+        return _changed_campaign(services, audit, campaigns.get(ref), changes.cancel(ref), response)
 
     @router.post("/{campaign_id}/retry-failed", operation_id="retry_failed_messages", status_code=202)
     def retry_failed(campaign_id: CampaignId, caller: Sender, audit: Audit) -> AffectedMessages:
         """Retry the failed messages of a campaign that is paused or completed. Bounced addresses are not retried."""
         ref = CampaignRef(caller.tenant, campaign_id)
         concerned = AffectedMessages(messages=changes.retry_failed(ref))
-        desk.changed(ref)
+        services.changed(ref)
         audit.changed("campaign", campaign_id, after={"retry_failed": concerned.messages})
         return concerned
 
@@ -205,16 +205,16 @@ def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
         """Settle the `unknown` messages of a campaign: those whose provider's reply was never received."""
         ref = CampaignRef(caller.tenant, campaign_id)
         concerned = AffectedMessages(messages=changes.settle(ref, body.decision))
-        desk.changed(ref)
+        services.changed(ref)
         audit.changed("campaign", campaign_id, after={"settle": body.decision.value, "messages": concerned.messages})
         return concerned
 
 
 def _changed_campaign(
-    desk: CampaignServices, audit: AuditChange, before: Campaign | None, after: Campaign, response: Response
+    services: CampaignServices, audit: AuditChange, before: Campaign | None, after: Campaign, response: Response
 ) -> CampaignBody:
     """The response, after audit and cache were told of the change."""
-    desk.changed(after.ref)
+    services.changed(after.ref)
     audit.changed("campaign", after.ref.campaign, before=before and _audit_value(before), after=_audit_value(after))
     response.headers["ETag"] = etag_of(after.version)
     return CampaignBody.from_record(after)

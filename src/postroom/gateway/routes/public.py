@@ -222,9 +222,9 @@ def unsubscribe_routes(
         return Response(status_code=303, headers={"Location": token, "Cache-Control": "no-store"})
 
     def look(token: str, request: Request) -> Response:
-        wish = unsubscribing.state(token)
+        subscription = unsubscribing.state(token)
         accepted = request.headers.get("accept-language", "")
-        return render_page(page_for(wish), accepted, sender=sender_of(wish), topic=wish.topic or "")
+        return render_page(page_for(subscription), accepted, sender=sender_of(subscription), topic=subscription.topic or "")
 
     for prefix in prefixes:
         router.add_api_route(f"{prefix}/u/{{token}}", show, methods=["GET", "HEAD"])
@@ -232,15 +232,15 @@ def unsubscribe_routes(
     return router
 
 
-def page_for(wish: SubscriptionState) -> RecipientPage:
+def page_for(subscription: SubscriptionState) -> RecipientPage:
     """The page for a subscription status."""
-    if wish.no_mail is not None and wish.no_mail.reason in RECIPIENT_REASONS:
-        undo = [(PageChoice.UNDO_ALL, "undo")] if wish.no_mail.reason is SuppressionReason.UNSUBSCRIBE else []
+    if subscription.no_mail is not None and subscription.no_mail.reason in RECIPIENT_REASONS:
+        undo = [(PageChoice.UNDO_ALL, "undo")] if subscription.no_mail.reason is SuppressionReason.UNSUBSCRIBE else []
         return RecipientPage(title="done", texts=["done_all"], buttons=undo, note="note", is_done=True)
-    if wish.no_topic is not None and wish.no_topic.reason in RECIPIENT_REASONS:
+    if subscription.no_topic is not None and subscription.no_topic.reason in RECIPIENT_REASONS:
         buttons = [(PageChoice.UNDO_TOPIC, "undo"), (PageChoice.STOP_ALL, "stop_all")]
         return RecipientPage(title="done", texts=["done_topic"], buttons=buttons, note="note", is_done=True)
-    if wish.topic is None:
+    if subscription.topic is None:
         return RecipientPage(title="ask", texts=["ask_all"], buttons=[(PageChoice.STOP_ALL, "stop")])
     buttons = [(PageChoice.STOP_TOPIC, "stop_topic"), (PageChoice.STOP_ALL, "stop_all")]
     return RecipientPage(title="ask", texts=["ask_topic"], buttons=buttons)

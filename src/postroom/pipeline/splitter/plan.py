@@ -96,7 +96,7 @@ def find_ranges(blocks: Iterable[bytes], layout: Layout, *, rows: int, size: int
     offsets = LineOffsets(layout.encoding)
     number, start, line, count = 0, layout.encoding.bom, 1, 0
     for begin, _ in islice(read_records(offsets.decode(blocks), layout.delimiter), layout.skip, None):
-        if (count >= rows or (count and offsets.read - start >= size)) and (at := offsets.of(begin)) is not None:
+        if (count >= rows or (count and offsets.read - start >= size)) and (at := offsets.offset_of(begin)) is not None:
             yield UploadRange(number, start, at, line, count)
             number, start, line, count = number + 1, at, begin, 0
         count += 1

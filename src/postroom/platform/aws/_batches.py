@@ -291,9 +291,9 @@ class BatchRecords:
             if begun is None:
                 return None
             seen = begun
-        tally = BatchTotals.from_messages(self._messages.statuses(ref, seen.number))
+        totals = BatchTotals.from_messages(self._messages.statuses(ref, seen.number))
         mark, terms = self._table.mark(), Expression()
-        values = tally.attributes() | {"counted_by": mark} | more
+        values = totals.attributes() | {"counted_by": mark} | more
         at, unmoved = _ledger.batch_key(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign(values, counting="changes"), unmoved, terms)
         stored = batch_record_from(seen.number, written.item)

@@ -112,7 +112,7 @@ class DynamoMessages:
         return [batch.number for batch in self._all(ref) if batch.stale]
 
     def unsettled(self, ref: CampaignRef) -> int:
-        return sum(tally.unsettled for tally in self._totals(ref))
+        return sum(totals.unsettled for totals in self._totals(ref))
 
     def _totals(self, ref: CampaignRef) -> list[BatchTotals]:
         """The stored count of each batch; those whose count may be out of date are counted now."""
@@ -137,8 +137,8 @@ class DynamoMessages:
     def _snapshot(self, ref: CampaignRef, batch: BatchRecord) -> BatchSnapshot:
         if not batch.stale:
             return batch.snapshot()
-        tally = BatchTotals.from_messages(self._items.statuses(ref, batch.number))
-        return batch._replace(counts=tally.counts, engagement=tally.engagement, due=tally.due).snapshot()
+        totals = BatchTotals.from_messages(self._items.statuses(ref, batch.number))
+        return batch._replace(counts=totals.counts, engagement=totals.engagement, due=totals.due).snapshot()
 
     def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
         gone = frozenset(dead)
