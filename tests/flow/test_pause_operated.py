@@ -24,10 +24,10 @@ def test_paused_from_elsewhere_the_command_ends_and_says_so(make_office: MakeOff
         assert run.wait() == 1
         assert sink.accepted[-1].at - paused < 1.5
         shown = parse(run.stdout)
-        assert (shown["status"], shown["reason"]) == ("paused", "paused by hand")
+        assert (shown["status"], shown["reason"]) == ("paused", "paused by an operator")
         assert shown["counts"]["sent"] == len(sink.accepted)
         code, _, said = office.command("campaign", "resume", office.campaign)
-        assert (code, said) == (0, f"resumed\nnobody is working on it now: postroom send --resume {office.campaign}\n")
+        assert (code, said) == (0, f"resumed\nno process is working on it now: postroom send --resume {office.campaign}\n")
         assert office.finish() == 0
     assert_exact(office.messages(), sink.recipients())
 
@@ -88,7 +88,7 @@ def test_failed_ones_are_tried_again_and_unknown_ones_are_settled_by_hand(make_o
         assert (counts["failed"], counts["bounced"], counts["unknown"]) == (1, 1, 1)
         code, _, said = office.command("campaign", "retry-failed", office.campaign)
         assert code == 0
-        assert said.startswith("1 recipients are to be tried again\n")
+        assert said.startswith("1 messages will be retried\n")
         done = office.resume("--json")
         assert done.wait() == 3
         counts = parse(done.stdout)["counts"]

@@ -140,7 +140,7 @@ def test_how_one_stands_is_said_in_the_list() -> None:
     assert "\tfailing since " in run("callback list")
     with session() as postroom:
         postroom.callbacks.disable(postroom.callbacks.get("default", callback), "it answered 410")
-    assert "\toff: it answered 410\t" in run("callback list")
+    assert "\tdisabled: it answered 410\t" in run("callback list")
 
 
 @pytest.mark.parametrize(

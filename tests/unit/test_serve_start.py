@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.entrypoints.cli.serve import remarks
+from postroom.entrypoints.cli.serve import listen_warnings
 from postroom.entrypoints.server.processes import check_certificate, listening_for_mail
 from postroom.errors import Invalid
 from postroom.settings import Settings
@@ -43,21 +43,21 @@ def test_what_is_no_certificate_is_told_what_is_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:8400", "[::1]:8400", "localhost:8400"])
 def test_nothing_is_remarked_on_a_door_for_this_machine(listen: str) -> None:
-    assert list(remarks(settings(POSTROOM_LISTEN=listen))) == []
+    assert list(listen_warnings(settings(POSTROOM_LISTEN=listen))) == []
 
 
 def test_a_door_for_others_without_tls_is_remarked_on() -> None:
-    (said,) = remarks(settings(POSTROOM_LISTEN="192.0.2.7:8400"))
+    (said,) = listen_warnings(settings(POSTROOM_LISTEN="192.0.2.7:8400"))
     assert "POSTROOM_TLS_CERTIFICATE" in said
 
 
 def test_a_door_on_every_address_needs_one_that_people_use() -> None:
-    said = list(remarks(settings(POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24")))
+    said = list(listen_warnings(settings(POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24")))
     assert [line for line in said if "POSTROOM_API_URL" in line] == said != []
     named = settings(
         POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24", POSTROOM_API_URL="https://mail.shop.example"
     )
-    assert list(remarks(named)) == []
+    assert list(listen_warnings(named)) == []
 
 
 def test_a_listener_without_a_domain_and_a_mailbox_that_cannot_be_meant_so_stop_the_start() -> None:

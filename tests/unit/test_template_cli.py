@@ -141,7 +141,7 @@ def test_what_is_not_there_or_not_clear_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("toml", "says"),
-    [("name = 1", "must be text"), ("inline_css = 'x'", "true or false"), ("nam = 'x'", "no key nam"), ("x", "news.toml")],
+    [("name = 1", "must be text"), ("inline_css = 'x'", "true or false"), ("nam = 'x'", "unknown key nam"), ("x", "news.toml")],
 )
 def test_a_bad_toml_is_refused(toml: str, says: str) -> None:
     Path("news.toml").write_text(toml, "utf-8")

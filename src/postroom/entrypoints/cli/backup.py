@@ -1,4 +1,4 @@
-"""`postroom backup` and `postroom restore`."""
+"""`postroom backup` and `postroom restore`: a consistent copy of a data directory."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from typing import Annotated
 import typer
 
 from postroom.entrypoints.cli.output import Data, Json, print_json, shown_time
-from postroom.entrypoints.cli.session import load_settings, of_tenant, say
+from postroom.entrypoints.cli.session import load_settings, say, tenant_option
 from postroom.model.backup import BackupSummary
 from postroom.wiring.doctor import backups
 
 
 def backup_command(
-    directory: Annotated[Path, typer.Argument(help="A new or empty directory, best on another disk.")],
+    directory: Annotated[Path, typer.Argument(help="New or empty target directory, preferably on another disk.")],
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Copy everything, consistently, while mail may be being sent."""
+    """Back up the data directory consistently, also while mail is being sent."""
     copied = backups(load_settings(data=data)).backup(directory, _quiet)
     if as_json:
         print_json(_as_dict(copied))
     else:
-        say(f"{_size(copied)} as of {shown_time(copied.created_at)} are in {directory}")
+        say(f"{_size(copied)} as of {shown_time(copied.created_at)} saved in {directory}")
 
 
 def restore_command(
-    directory: Annotated[Path, typer.Argument(help="What `postroom backup` made.")],
+    directory: Annotated[Path, typer.Argument(help="Directory written by `postroom backup`.")],
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Bring a backup back into a data directory that is new or empty. Campaigns that were under way wait, paused."""
+    """Restore a backup into a new or empty data directory. Campaigns that were running are paused."""
     settings = load_settings(data=data)
     restored = backups(settings).restore(directory, _quiet)
     if as_json:
         print_json({**_as_dict(restored.copied), "held": [ref.campaign for ref in restored.held], "in_doubt": restored.in_doubt})
         return
-    say(f"{_size(restored.copied)} as of {shown_time(restored.copied.created_at)} are back in {settings.data}")
+    say(f"{_size(restored.copied)} as of {shown_time(restored.copied.created_at)} restored to {settings.data}")
     if restored.held:
-        say("These campaigns were under way. What was sent after the backup is not known here and would be sent again:")
+        say("These campaigns were running. Messages sent after the backup are not known here and would be sent again:")
         for ref in restored.held:
-            say(f"  {ref.campaign}: postroom campaign show, resume or cancel {ref.campaign}{of_tenant(ref.tenant)}")
+            say(f"  {ref.campaign}: postroom campaign show, resume or cancel {ref.campaign}{tenant_option(ref.tenant)}")
     if restored.in_doubt:
-        say(f"{restored.in_doubt:,} single messages were waiting. Whether they were sent after that is not known: they are not.")
+        say(f"{restored.in_doubt:,} transactional messages were waiting. They may have been sent since, so they are not sent.")
 
 
 def _quiet(name: str) -> None:
-    """A copy is quick; its end is what matters."""
+    """Ignore progress: a copy takes little time."""
 
 
 def _size(copied: BackupSummary) -> str:

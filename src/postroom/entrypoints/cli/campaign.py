@@ -15,7 +15,7 @@ import typer
 
 from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.progress import print_status
-from postroom.entrypoints.cli.session import Change, of_tenant, recorded, say, session
+from postroom.entrypoints.cli.session import Change, recorded, say, session, tenant_option, tenant_session
 from postroom.errors import Invalid
 from postroom.model.campaign import Campaign, CampaignRef
 from postroom.model.message import Message, MessageStatus
@@ -26,63 +26,64 @@ from postroom.services.messages import message_record
 from postroom.services.status import StatusReport
 from postroom.wiring import Container
 
-app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
+app = typer.Typer(help="List, inspect and control campaigns.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(help="The campaign's id, as `postroom campaign list` shows it.")]
-StatusOption = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
+Id = Annotated[str, typer.Argument(help="Campaign id, from `postroom campaign list`.")]
+StatusOption = Annotated[
+    str | None, typer.Option(help="Only messages with this status, e.g. failed, bounced, unknown, deferred.")
+]
 
 
 @app.command("list")
 def list_command(
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, the newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Maximum number of campaigns.")] = 100,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """The campaigns there are, newest first."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    """List campaigns, newest first."""
+    with tenant_session(tenant, data) as postroom:
         found = postroom.status.list(tenant, limit=limit)
     if as_json:
         print_json([status.as_dict() for status in found])
         return
     if not found:
-        say("no campaigns yet: `postroom send` makes one, `postroom demo` shows how")
+        say("no campaigns yet: create one with `postroom send`, or try `postroom demo`")
         return
     print_rows(("id", "status", "accepted", "done", "created", "name"), [_line(status) for status in found])
 
 
 @app.command()
 def show(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
-    """One campaign in numbers."""
+    """Show a campaign's status and counts."""
     with session(data=data) as postroom:
         print_status(postroom.status.get(_ref(postroom, tenant, campaign)), as_json=as_json)
 
 
 @app.command()
 def pause(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Stop new sends within a second; what is in flight is drained."""
+    """Pause a campaign: new sends stop within a second, messages in flight are drained."""
     with session(data=data) as postroom:
         ref = _ref(postroom, tenant, campaign)
         with _recorded(postroom, "pause", ref):
-            postroom.campaigns.pause(ref, "paused by hand")
-    say(f"paused; go on with: postroom send --resume {campaign}{of_tenant(tenant)}")
+            postroom.campaigns.pause(ref, "paused by an operator")
+    say(f"paused; go on with: postroom send --resume {campaign}{tenant_option(tenant)}")
 
 
 @app.command()
 def resume(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Let it go on where it stopped."""
+    """Resume a paused campaign where it stopped."""
     with session(data=data) as postroom:
         ref = _ref(postroom, tenant, campaign)
         with _recorded(postroom, "resume", ref):
             postroom.campaigns.resume(ref)
         say("resumed")
-        _say_who_works(postroom, ref)
+        _hint_if_idle(postroom, ref)
 
 
 @app.command()
 def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """End it for good: whoever still waits is skipped."""
+    """Cancel a campaign for good: recipients still waiting are skipped."""
     with session(data=data) as postroom:
         ref = _ref(postroom, tenant, campaign)
         with _recorded(postroom, "cancel", ref):
@@ -92,50 +93,52 @@ def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -
 
 @app.command("retry-failed")
 def retry_failed(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Try everybody who failed again (not refused addresses)."""
+    """Retry failed messages; bounced addresses are not retried."""
     with session(data=data) as postroom:
         ref = _ref(postroom, tenant, campaign)
         with _recorded(postroom, "retry-failed", ref):
             retried = postroom.campaigns.retry_failed(ref)
-        say(f"{retried:,} recipients are to be tried again" if retried else "nobody failed: nothing to do")
+        say(f"{retried:,} messages will be retried" if retried else "no message has failed: nothing to retry")
         if retried:
-            _say_who_works(postroom, ref)
+            _hint_if_idle(postroom, ref)
 
 
 @app.command()
 def settle(
     campaign: Id,
-    decision: Annotated[Decision, typer.Argument(help="What is known, or wanted, of messages in state unknown.")],
+    decision: Annotated[
+        Decision, typer.Argument(help="What happened to messages with status unknown: sent or failed; resend to send them again.")
+    ],
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
-    """Decide what became of messages whose answer was never seen."""
+    """Settle messages with status unknown: their reply was never seen."""
     with session(data=data) as postroom:
         ref = _ref(postroom, tenant, campaign)
         with _recorded(postroom, "settle", ref):
             settled = postroom.campaigns.settle(ref, decision)
         say(f"{settled:,} messages settled: {decision}")
         if settled and decision is Decision.RESEND:
-            _say_who_works(postroom, ref)
+            _hint_if_idle(postroom, ref)
 
 
 @app.command()
 def messages(
     campaign: Id,
     status: StatusOption = None,
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(help="Maximum number of messages.")] = 100,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Messages and their last reply."""
+    """List messages with their status and last reply."""
     with session(data=data) as postroom:
         ref = _ref(postroom, tenant, campaign)
         record = postroom.records.get(ref)
         shown = 0
-        for message in postroom.exports.every_message(ref, _states(status)):
+        for message in postroom.exports.every_message(ref, _statuses(status)):
             if shown == limit:
-                say(f"… and more: --limit, or `postroom campaign export {campaign}{of_tenant(tenant)}`")
+                say(f"… and more: --limit, or `postroom campaign export {campaign}{tenant_option(tenant)}`")
                 break
             shown += 1
             if as_json:
@@ -144,16 +147,16 @@ def messages(
                 reply = f"{message.code or ''} {message.reply}".strip()
                 sys.stdout.write(printable(f"{message.address}  {message.status.label}  {reply}".rstrip()) + "\n")
         if not shown:
-            say("no such messages")
+            say("no matching messages")
 
 
 @app.command()
 def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Rows that are no recipients, as CSV: line, address, reason."""
+    """Export rejected rows as CSV: line, address, reason."""
     with session(data=data) as postroom:
         key = postroom.records.get(_ref(postroom, tenant, campaign)).source.rejected_key
         if key is None:
-            say("no row was rejected, or the import is not done")
+            say("no rows were rejected, or the import has not finished")
             return
         with postroom.objects.open(key) as report:
             shutil.copyfileobj(report, sys.stdout.buffer)
@@ -161,19 +164,19 @@ def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None)
 
 @app.command()
 def export(campaign: Id, status: StatusOption = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Every message as CSV: line, address, state, attempts, last reply, and the row's own cells."""
+    """Export all messages as CSV: line, address, status, attempts, last reply, and the row's cells."""
     with session(data=data) as postroom:
-        sys.stdout.writelines(postroom.exports.messages_csv(_ref(postroom, tenant, campaign), _states(status)))
+        sys.stdout.writelines(postroom.exports.messages_csv(_ref(postroom, tenant, campaign), _statuses(status)))
 
 
 @app.command()
 def delete(
     campaign: Id,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
-    """Forget an ended campaign: its messages, template and recipients. It cannot be undone."""
+    """Delete an ended campaign with its messages, template and recipients. It cannot be undone."""
     with session(data=data) as postroom:
         record = postroom.records.get(_ref(postroom, tenant, campaign))
         if not yes:
@@ -198,12 +201,12 @@ def _recorded(postroom: Container, command: str, ref: CampaignRef) -> AbstractCo
     return recorded(postroom, f"campaign {command}", tenant=ref.tenant, target=f"campaign/{ref.campaign}")
 
 
-def _states(status: str | None) -> set[MessageStatus]:
+def _statuses(status: str | None) -> set[MessageStatus]:
     if status is None:
         return set()
     by_label = {each.label: each for each in MessageStatus}
     if status not in by_label:
-        raise Invalid(f"--state {status}: one of {', '.join(by_label)}")
+        raise Invalid(f"--status {status}: must be one of {', '.join(by_label)}")
     return {by_label[status]}
 
 
@@ -216,9 +219,9 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     }
 
 
-def _say_who_works(postroom: Container, ref: CampaignRef) -> None:
+def _hint_if_idle(postroom: Container, ref: CampaignRef) -> None:
     if postroom.is_served():
         return
-    with postroom.run_lock(ref) as nobody:
-        if nobody:
-            say(f"nobody is working on it now: postroom send --resume {ref.campaign}{of_tenant(ref.tenant)}")
+    with postroom.run_lock(ref) as idle:
+        if idle:
+            say(f"no process is working on it now: postroom send --resume {ref.campaign}{tenant_option(ref.tenant)}")

@@ -1,4 +1,4 @@
-"""`postroom demo`: the main job on example data, from a dirty spreadsheet to the built-in inbox."""
+"""`postroom demo`: send the example campaign to the built-in inbox."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DATA = Path("demo-data")
 
 def demo_command(
     recipients: Annotated[
-        int | None, typer.Option(min=1, help="Rows to send to; those of the example file, about 1,200, when not given.")
+        int | None, typer.Option(min=1, help="Number of rows. Default: all of the example file, about 1,200.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = _DATA,
+    data: Annotated[Path, typer.Option(help="Data directory of the demo.")] = _DATA,
 ) -> None:
-    """Send the example campaign through the whole pipeline into the built-in inbox, and print the report."""
+    """Send an example campaign to the built-in inbox, and print its result."""
     examples = _examples()
     with tempfile.TemporaryDirectory() as directory, session(data=data, mail="inbox:") as postroom:
         upload = examples / "recipients.csv"
@@ -42,43 +42,43 @@ def demo_command(
         ref = create_campaign(postroom, CampaignSpec(name="Demo newsletter", content=content), parts, upload)
         status = run_and_watch(postroom, ref)
         print_status(status, as_json=False)
-    _say_where_to_look(ref.campaign, data)
+    _say_next_steps(ref.campaign, data)
     raise typer.Exit(DONE if status.campaign.status is CampaignStatus.COMPLETED else FAILED)
 
 
-def _say_where_to_look(campaign: str, data: Path) -> None:
+def _say_next_steps(campaign: str, data: Path) -> None:
     commands = {
-        f"postroom inbox list --data {data}": "what arrived",
-        f"postroom campaign show {campaign} --data {data}": "the numbers",
-        f"postroom campaign rejected {campaign} --data {data}": "rows that are no recipients, and why",
-        f"postroom campaign messages {campaign} --data {data}": "every message and its reply",
-        "postroom send --help": "send your own",
+        f"postroom inbox list --data {data}": "received mail",
+        f"postroom campaign show {campaign} --data {data}": "status and counts",
+        f"postroom campaign rejected {campaign} --data {data}": "rejected rows and reasons",
+        f"postroom campaign messages {campaign} --data {data}": "messages and replies",
+        "postroom send --help": "send your own campaign",
     }
     width = max(map(len, commands))
-    say("\nWhere to look:\n" + "\n".join(f"  {command:{width}}   {what}" for command, what in commands.items()))
+    say("\nNext:\n" + "\n".join(f"  {command:{width}}   {what}" for command, what in commands.items()))
 
 
 def _examples() -> Path:
-    """Beside the sources in a checkout, within the package once installed."""
+    """Return the examples directory: in the installed package, or beside the sources in a checkout."""
     installed = Path(str(resources.files("postroom"))) / "examples"
     checkout = Path(str(resources.files("postroom"))).parent.parent / "examples"
     for place in (installed, checkout):
         if (place / "recipients.csv").exists():
             return place
-    raise NotFound("the example campaign is not here: run the demo in a checkout of Postroom")
+    raise NotFound("the example campaign is not installed: run the demo in a checkout of Postroom")
 
 
 def _resized(source: Path, target: Path, rows: int) -> Path:
-    """The example's rows, cut or continued with made-up people."""
+    """Write the example file with that number of rows, generating more if needed."""
     text = source.read_text("utf-8-sig")
     header, *records = csv.reader(io.StringIO(text, newline=""), csv.Sniffer().sniff(text[:4_096], ",;\t|"))
     with target.open("w", encoding="utf-8", newline="") as resized:
         writer = csv.writer(resized)
         writer.writerow(header)
         writer.writerows(records[:rows])
-        writer.writerows(_made_up(header, number) for number in range(rows - len(records)))
+        writer.writerows(_generated_row(header, number) for number in range(rows - len(records)))
     return target
 
 
-def _made_up(header: list[str], number: int) -> list[str]:
+def _generated_row(header: list[str], number: int) -> list[str]:
     return [f"person{number}@example.net" if "mail" in heading.lower() else f"{heading} {number}" for heading in header]

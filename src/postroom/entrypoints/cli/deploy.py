@@ -1,4 +1,4 @@
-"""`postroom deploy`: the whole platform on AWS, made or changed by one command."""
+"""`postroom deploy`: create or update the whole platform on AWS."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from postroom.settings import SETTINGS
 _STAGE = re.compile(r"[a-z][a-z0-9]{1,9}")
 _OURS = re.compile(r"[a-z][a-z0-9_]*=.+", re.DOTALL)
 _SETTING = "Setting"
-"""What an output is called that is a setting of the command line, before the setting's name."""
+"""Prefix of a stack output that is a setting."""
 
 
 def deploy_command(
     stage: Annotated[
-        str, typer.Option(help="Which installation: 2 to 10 letters and digits. `prod` keeps data whatever happens.")
+        str, typer.Option(help="Stage name: 2 to 10 lower-case letters and digits. `prod` protects its data from deletion.")
     ] = "dev",
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A size or choice of the stage; docs/reference/aws-stack.md."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the stage; see docs/reference/aws-stack.md. Repeatable."),
     ] = None,
-    work: Annotated[Path, typer.Option(help="Where templates and code are made.")] = Path("postroom-deploy"),
+    work: Annotated[Path, typer.Option(help="Build directory for templates and code.")] = Path("postroom-deploy"),
     check: Annotated[
-        bool, typer.Option("--check", help="Make the templates, show what would change, and change nothing.")
+        bool, typer.Option("--check", help="Build the templates and show what would change; change nothing.")
     ] = False,
     bootstrap: Annotated[
-        bool, typer.Option("--bootstrap", help="Prepare the account and region for the CDK first: once each.")
+        bool, typer.Option("--bootstrap", help="Bootstrap the account and region for the CDK first; needed once.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before permissions change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before permissions are broadened.")] = False,
 ) -> None:
-    """Deploy to the AWS account and region of your environment (AWS_PROFILE, AWS_REGION). Writes postroom.STAGE.toml: the
-    settings by which the command line works on that installation."""
+    """Deploy to the AWS account and region of your environment (AWS_PROFILE, AWS_REGION). Writes postroom.STAGE.toml with
+    the settings for the command line."""
     if not _STAGE.fullmatch(stage):
-        raise Invalid(f"{stage!r} names no stage: 2 to 10 lower-case letters and digits, a letter first")
+        raise Invalid(f"--stage {stage!r}: must be 2 to 10 lower-case letters and digits, starting with a letter")
     context = {"stage": stage, **_context(given or [])}
     deployment.demand_tools()
     steps = Steps(deployment.infra_directory(), (work / stage).resolve(), os.environ)
     steps.work.mkdir(parents=True, exist_ok=True)
-    _step("the functions' code", lambda: deployment.bundle(steps))
+    _step("the function code", lambda: deployment.bundle(steps))
     _step("the templates", lambda: deployment.synthesise(steps, context))
     if check:
         deployment.cdk(steps, "diff")
@@ -56,28 +56,30 @@ def deploy_command(
         deployment.cdk(steps, "bootstrap")
     approval = "never" if yes else "broadening"
     deployment.cdk(steps, "deploy", "--all", "--require-approval", approval, "--outputs-file", str(steps.outputs))
-    told = deployment.outputs(steps)
+    stack_outputs = deployment.outputs(steps)
     file = Path(f"postroom.{stage}.toml")
-    file.write_text(settings_of(told), "utf-8")
-    say(f"deployed. Copy {file} to postroom.toml where you run `postroom`, then let the first person in:")
+    file.write_text(settings_of(stack_outputs), "utf-8")
+    say(f"deployed. Copy {file} to postroom.toml where you run `postroom`, then add the first user:")
     say("  postroom user add you@example.com --role admin --operator")
-    if "ApiUrl" in told:
-        typer.echo(told["ApiUrl"])
+    if "ApiUrl" in stack_outputs:
+        typer.echo(stack_outputs["ApiUrl"])
 
 
 def _context(given: list[str]) -> dict[str, str]:
     for pair in given:
         if not _OURS.fullmatch(pair):
-            raise Invalid(f"--set {pair!r} is not NAME=VALUE")
+            raise Invalid(f"--set {pair!r} must be NAME=VALUE")
     return dict(pair.split("=", 1) for pair in given)
 
 
-def settings_of(told: dict[str, str]) -> str:
-    """The outputs that are settings, as `postroom.toml`."""
-    kept = {name: told[output] for name in SETTINGS if (output := _SETTING + name.title().replace("_", "")) in told}
+def settings_of(stack_outputs: dict[str, str]) -> str:
+    """Return the stack outputs that are settings, as the text of a `postroom.toml`."""
+    kept = {
+        name: stack_outputs[output] for name in SETTINGS if (output := _SETTING + name.title().replace("_", "")) in stack_outputs
+    }
     return "".join(f'{name} = "{value}"\n' for name, value in kept.items())
 
 
 def _step(what: str, work: Callable[[], None]) -> None:
-    say(f"making {what} …")
+    say(f"building {what} …")
     work()

@@ -1,7 +1,4 @@
-"""`postroom message …`: one message, of a campaign or a single one, and all that happened to it.
-
-`postroom inbox`: what the built-in inbox received.
-"""
+"""`postroom message`: one message and its events. `postroom inbox`: mail that the built-in inbox received."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import Annotated
 import typer
 
 from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, printable, shown_time
-from postroom.entrypoints.cli.session import say, session
+from postroom.entrypoints.cli.session import say, session, tenant_session
 from postroom.errors import Invalid, StorageFull
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
@@ -27,39 +24,38 @@ from postroom.services.inbox import InboxEntry, OpenedMail
 from postroom.services.messages import event_record, message_record
 from postroom.wiring import Container
 
-app = typer.Typer(help="Look at one message.", no_args_is_help=True)
+app = typer.Typer(help="Inspect one message.", no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """Look at one message."""
+    """Inspect one message."""
 
 
 @app.command()
 def show(
-    message: Annotated[str, typer.Argument(help="The message's id, as lists and callbacks name it.")],
+    message: Annotated[str, typer.Argument(help="Message id, from lists and callbacks.")],
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Where it stands, and what happened to it: each attempt, bounces, opens, clicks."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    """Show a message's status and events: attempts, bounces, opens, clicks."""
+    with tenant_session(tenant, data) as postroom:
         found, events = _found(postroom, tenant, message)
     if as_json:
         print_json(_as_dict(message, found, events))
         return
     reply = f"{found.code or ''} {found.reply}".strip()
     sys.stdout.write(printable(f"{found.address}  {found.status.label}  {reply}".rstrip()) + "\n")
-    print_rows(("at", "what", "attempt", "source", "detail"), [_row(event) for event in events])
+    print_rows(("time", "event", "attempt", "source", "detail"), [_row(event) for event in events])
 
 
-def _found(postroom: Container, tenant: str, id: str) -> tuple[Message, Sequence[Event]]:  # noqa: A002 - the field's own word
-    of, _ = parse_message_id(id)
-    if is_stream(of):
+def _found(postroom: Container, tenant: str, id: str) -> tuple[Message, Sequence[Event]]:  # noqa: A002
+    campaign_id, _ = parse_message_id(id)
+    if is_stream(campaign_id):
         record = postroom.transactional.get(tenant, id)
         return record.message, postroom.transactional.timeline(tenant, record)
-    campaign, found = postroom.campaign_reader.message(CampaignRef(tenant, of), id)
+    campaign, found = postroom.campaign_reader.message(CampaignRef(tenant, campaign_id), id)
     return found, postroom.campaign_reader.timeline(campaign, found)
 
 
@@ -73,7 +69,7 @@ def _row(event: Event) -> tuple[str, ...]:
     return shown_time(event.at), " ".join(what), attempt, event.source, " ".join(filter(None, (event.url, event.detail)))
 
 
-def _as_dict(id: str, message: Message, events: Sequence[Event]) -> dict[str, object]:  # noqa: A002 - the field's own word
+def _as_dict(id: str, message: Message, events: Sequence[Event]) -> dict[str, object]:  # noqa: A002
     return {
         "id": id,
         **message_record(message),
@@ -83,17 +79,17 @@ def _as_dict(id: str, message: Message, events: Sequence[Event]) -> dict[str, ob
 
 inbox_app = typer.Typer(help="Mail that the built-in inbox received.", no_args_is_help=True)
 
-Mail = Annotated[str, typer.Argument(help="The mail's id, from `postroom inbox list`.")]
+Mail = Annotated[str, typer.Argument(help="Mail id, from `postroom inbox list`.")]
 
 
 @inbox_app.command("list")
 def list_mails(
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many, the newest first.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where to go on: what the last list ended with.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Maximum number of mails.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Cursor that the previous page ended with.")] = None,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """List mails, the newest first."""
+    """List received mail, newest first."""
     with session(data=data) as postroom:
         page = postroom.inbox.list(cursor=cursor, limit=limit)
     if as_json:
@@ -103,9 +99,9 @@ def list_mails(
         (mail.id, shown_time(mail.received_at), mail.from_, ", ".join(mail.to), mail.subject, str(mail.size))
         for mail in page.mails
     ]
-    print_rows(("id", "received", "from", "to", "subject", "bytes"), rows, none="nothing has arrived")
+    print_rows(("id", "received", "from", "to", "subject", "bytes"), rows, none="no mail received yet")
     if page.cursor is not None:
-        say(f"more with: postroom inbox list --cursor {page.cursor}")
+        say(f"next page: postroom inbox list --cursor {page.cursor}")
 
 
 @inbox_app.command("show")
@@ -124,10 +120,10 @@ def show_mail(mail: Mail, as_json: Json = False, data: Data = None) -> None:
 @inbox_app.command("save")
 def save_mail(
     mail: Mail,
-    file: Annotated[Path | None, typer.Argument(help="Where to; <id>.eml when not given, - for standard output.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Target file; - for standard output. Default: <id>.eml.")] = None,
     data: Data = None,
 ) -> None:
-    """Save a whole mail as an .eml file, which any mail program opens."""
+    """Save a mail as an .eml file."""
     with session(data=data) as postroom:
         content = postroom.inbox.raw(mail)
     target = file or Path(f"{mail}.eml")
@@ -146,11 +142,13 @@ def save_mail(
 
 @inbox_app.command("listen")
 def listen_for_mail(
-    host: Annotated[str, typer.Option(help="Where to listen. Whoever can connect can leave mail.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any that is free.")] = 2525,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Mail from any client that can connect is accepted.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for a free one.")] = 2525,
     data: Data = None,
 ) -> None:
-    """Receive mail from any program until Ctrl-C or SIGTERM; prints its address first. (`send` does this by itself.)"""
+    """Receive mail by SMTP until Ctrl-C or SIGTERM. Prints the address first. (`send` and `serve` do this by themselves.)"""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -1,12 +1,10 @@
-"""A campaign's result for people, and the exit code that says the same to a shell.
+"""Run a campaign to its end in the foreground, with progress on standard error, and print its result.
 
-Progress on standard error: a bar with rate and time left on a terminal, plain lines now and then elsewhere.
-
-Waiting for a campaign before the user's eyes: workers tended, progress shown, Ctrl-C understood.
-
-Beside a running server the campaign is the server's to send, with its settings, and is only watched; should the server end
-meanwhile, this command takes over. The first Ctrl-C (or SIGTERM) pauses the campaign and drains what is in flight; a second one
-abandons it: the workers are killed, and what they had in flight is settled by whoever resumes.
+- If a server runs on the same data, the server sends the campaign with its own settings and this command only watches. If the
+  server ends, this command takes over.
+- Progress is a bar with rate and time left on a terminal, and a plain line every 5 s elsewhere.
+- The first Ctrl-C (or SIGTERM) pauses the campaign and drains messages in flight. A second one kills the workers; messages they
+  had in flight are settled when the campaign is resumed.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from rich.progress import Progress as RichProgress
 
 from postroom.clock import rfc3339
 from postroom.entrypoints.cli.output import print_json, printable, shown_time
-from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, of_tenant, say
+from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say, tenant_option
 from postroom.entrypoints.server.supervisor import CampaignWorkers
 from postroom.errors import Conflict
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
@@ -35,16 +33,16 @@ from postroom.wiring import Container
 
 _ALWAYS = frozenset({"rows", "accepted", "sent"})
 _HINTS = {
-    "failed": "postroom campaign messages {id} --state failed · postroom campaign retry-failed {id}",
-    "bounced": "postroom campaign messages {id} --state bounced",
-    "unknown": "handed over, answer never seen: postroom campaign messages {id} --state unknown · "
+    "failed": "postroom campaign messages {id} --status failed · postroom campaign retry-failed {id}",
+    "bounced": "postroom campaign messages {id} --status bounced",
+    "unknown": "handed over, no reply seen: postroom campaign messages {id} --status unknown · "
     "postroom campaign settle {id} sent (or failed, resend)",
     "rejected": "postroom campaign rejected {id}",
 }
 
 
 def print_status(status: StatusReport, *, as_json: bool) -> None:
-    """On standard output."""
+    """Print a campaign's counts on standard output, and hints what to do next on standard error."""
     shown = status.as_dict()
     if as_json:
         print_json(shown)
@@ -61,7 +59,7 @@ def print_status(status: StatusReport, *, as_json: bool) -> None:
 
 
 def result_code(status: StatusReport) -> int:
-    """0 all sent, 3 finished but not everybody was sent to, 2 a bad upload, 1 anything else (paused, cancelled)."""
+    """Return 0 if all messages were sent, 3 if some were not, 2 if the import failed, and 1 otherwise (paused, cancelled)."""
     match status.campaign.status:
         case CampaignStatus.COMPLETED:
             counts = status.counts
@@ -73,29 +71,29 @@ def result_code(status: StatusReport) -> int:
 
 
 def _print_hints(status: StatusReport, counts: dict[str, int]) -> None:
-    campaign, whose = status.campaign, of_tenant(status.campaign.ref.tenant)
+    campaign, tenant = status.campaign, tenant_option(status.campaign.ref.tenant)
     if campaign.reason:
         say(f"{campaign.status}: {campaign.reason}")
     if status.waiting_for:
         say(f"waiting: {status.waiting_for}")
     if campaign.spec.schedule is not None and campaign.status is CampaignStatus.SCHEDULED:
         say(
-            f"starts at {shown_time(campaign.spec.schedule.at)} where a server runs; else wait for it: "
-            f"postroom send --resume {campaign.ref.campaign}{whose}"
+            f"starts at {shown_time(campaign.spec.schedule.at)} if a server runs; without one: "
+            f"postroom send --resume {campaign.ref.campaign}{tenant}"
         )
     elif campaign.status not in ENDED:
-        say(f"go on with: postroom send --resume {campaign.ref.campaign}{whose}")
+        say(f"go on with: postroom send --resume {campaign.ref.campaign}{tenant}")
     rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
     for name, count in {**counts, "rejected": rejected}.items():
         if count and name in _HINTS:
-            say(f"{count:,} {name}: {_HINTS[name].format(id=f'{campaign.ref.campaign}{whose}')}")
+            say(f"{count:,} {name}: {_HINTS[name].format(id=f'{campaign.ref.campaign}{tenant}')}")
 
 
 _PLAIN_EVERY_S = 5.0
 
 
 class Progress:
-    """Shows one campaign."""
+    """Shows the progress of one campaign on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -115,17 +113,17 @@ class Progress:
             self._bar.stop()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that is not overwritten."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)
         else:
             say(text)
 
     def show(self, status: StatusReport, checkpoint: Checkpoint | None, trouble: str) -> None:
-        """The campaign as it is now; `trouble` is what keeps it from going on."""
+        """Show the current status. `trouble` says why the campaign cannot go on; empty if it can."""
         if trouble != self._trouble:
             self._trouble = trouble
-            self.note(f"waiting: {trouble}" if trouble else "going on")
+            self.note(f"waiting: {trouble}" if trouble else "continuing")
         words, done, total = _describe(status, checkpoint)
         if self._bar is not None:
             self._show_bar(words, done, total, _rate(status))
@@ -153,7 +151,7 @@ def _bar(console: Console) -> RichProgress:
 
 
 def _describe(status: StatusReport, checkpoint: Checkpoint | None) -> tuple[str, int, int]:
-    """What is going on, how much is done, of how much (0: not known)."""
+    """Return a description, the number done and the total (0 if not known)."""
     campaign = status.campaign
     match campaign.status:
         case CampaignStatus.IMPORTING if checkpoint is not None:
@@ -163,7 +161,7 @@ def _describe(status: StatusReport, checkpoint: Checkpoint | None) -> tuple[str,
         case CampaignStatus.SCHEDULED if campaign.spec.schedule is not None:
             return f"scheduled for {rfc3339(campaign.spec.schedule.at)}", 0, 0
         case CampaignStatus.SENDING if status.counts.deferred and status.counts.waiting == status.counts.deferred:
-            return f"sending ({status.counts.deferred:,} refused for now, to be tried again)", status.done, status.counts.total
+            return f"sending ({status.counts.deferred:,} deferred, to be retried)", status.done, status.counts.total
         case other:
             return other.value, status.done, status.counts.total
 
@@ -174,32 +172,32 @@ def _rate(status: StatusReport) -> str:
 
 _LOOK_S = 0.1
 _SERVER = "a server runs on this data: it sends, with its own settings; watching"
-_OTHER = "somebody else is already working on this campaign: watching"
+_OTHER = "another process is working on this campaign: watching"
 OVER = frozenset({*ENDED, CampaignStatus.PAUSED})
 _PAUSABLE = frozenset({CampaignStatus.READY, CampaignStatus.SCHEDULED, CampaignStatus.SENDING})
 
 
 def run_and_watch(postroom: Container, ref: CampaignRef) -> StatusReport:
-    """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
+    """Run the campaign, or watch the process that runs it, until it has ended or is paused. Returns its last status."""
     with _terminate_as_interrupt(), Progress() as progress:
         said = ""
         while True:
-            who = _SERVER
+            note = _SERVER
             if not postroom.is_served():
-                who = _OTHER
-                with postroom.run_lock(ref) as alone:
-                    if alone:
+                note = _OTHER
+                with postroom.run_lock(ref) as locked:
+                    if locked:
                         return _run(postroom, ref, progress)
-            if who != said:
-                said = who
-                progress.note(who)
+            if note != said:
+                said = note
+                progress.note(note)
             try:
                 status = _look(postroom, ref, progress)
                 if status.campaign.status in OVER:
                     return status
                 postroom.clock.sleep(_LOOK_S)
             except KeyboardInterrupt:
-                progress.note("pausing: whoever sends it sends no more")
+                progress.note("pausing: no new sends")
                 _pause(postroom, ref)
                 return postroom.status.get(ref)
 
@@ -223,7 +221,7 @@ def _tend(postroom: Container, ref: CampaignRef, progress: Progress, runner: Cam
         if not working:
             if status.campaign.status in OVER:
                 return status
-            runner.start()  # it was paused, and resumed before we looked
+            runner.start()  # it was paused and resumed between two looks
         postroom.clock.sleep(_LOOK_S)
 
 
@@ -240,20 +238,20 @@ def _interrupted(postroom: Container, ref: CampaignRef, progress: Progress, runn
         runner.stop()
     except KeyboardInterrupt:
         runner.kill()
-        progress.note("abandoned: what was in flight is settled when the campaign is resumed")
+        progress.note("abandoned: messages in flight are settled when the campaign is resumed")
     return postroom.status.get(ref)
 
 
 def _pause(postroom: Container, ref: CampaignRef) -> None:
-    """Pause it, unless it has ended, or is importing: an import stops at its next checkpoint."""
+    """Pause the campaign unless it has ended or is importing: an import stops at its next checkpoint."""
     while postroom.records.get(ref).status in _PAUSABLE:
-        with suppress(Conflict):  # a worker changed the record in this moment: look again
+        with suppress(Conflict):  # a worker changed the record: read it again
             postroom.campaigns.pause(ref, "interrupted")
 
 
 @contextmanager
 def _mail(postroom: Container) -> Iterator[str]:
-    """Where the workers deliver to: the built-in inbox runs in this process, for as long."""
+    """Yield the mail URL for the workers. The built-in inbox runs in this process meanwhile."""
     url = postroom.settings.mail
     if url != "inbox:":
         yield url

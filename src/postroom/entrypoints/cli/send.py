@@ -1,8 +1,7 @@
-"""A campaign from what the user typed: files read, values checked, each error naming its option.
+"""`postroom send`: create one campaign from files and options, and run it to completion.
 
-`postroom send --dry-run`: everything but the sending: recipients imported, every message composed, then all forgotten.
-
-`postroom send`: one campaign through the pipeline to completion.
+Options are checked before anything is created, and each error names its option. `--dry-run` imports the recipients and composes
+every message, sends nothing, and deletes the campaign again.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Annotated
 import typer
 
 from postroom.delivery.compose import Composer, RowError
-from postroom.entrypoints.cli.output import OfTenant
+from postroom.entrypoints.cli.output import Data, OfTenant
 from postroom.entrypoints.cli.progress import print_status, result_code, run_and_watch
 from postroom.entrypoints.cli.session import DONE, NOT_ALL_SENT, recorded, say, session
 from postroom.errors import Conflict, Invalid
@@ -53,7 +52,7 @@ def create_campaign(
     tenant: str = DEFAULT_TENANT,
     start: bool = True,
 ) -> CampaignRef:
-    """Make the campaign and say its id, so that whoever is killed from here on can be resumed."""
+    """Create the campaign and print its id on standard error: from here on it can be resumed after a kill."""
     try:
         with recipients.open("rb") as upload:
             creator = postroom.campaign_creator
@@ -65,7 +64,7 @@ def create_campaign(
 
 
 def read_template(path: Path) -> str:
-    """HTML, compiled from MJML where the file is that."""
+    """Read a template file as HTML; MJML is compiled."""
     source = read_text(path)
     named = path.suffix.lower() == ".mjml"
     if not named and "<mjml" not in source:
@@ -76,7 +75,7 @@ def read_template(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file; `Invalid`."""
+    """Read a UTF-8 file. Raises `Invalid` if it cannot be read or is not UTF-8."""
     try:
         return path.read_text("utf-8-sig")
     except OSError as error:
@@ -86,7 +85,7 @@ def read_text(path: Path) -> str:
 
 
 def read_attachment(path: Path) -> AttachedFile:
-    """A file for every message; `Invalid`."""
+    """Read a file that is attached to every message. Raises `Invalid` if it cannot be read."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -96,12 +95,12 @@ def read_attachment(path: Path) -> AttachedFile:
 
 
 def read_inline_file(path: Path) -> AttachedFile:
-    """A picture within every message, its content id the file's name; `Invalid`."""
+    """Read an image that the template shows as `cid:<file name>`. Raises `Invalid` if it cannot be read."""
     return replace(read_attachment(path), content_id=path.name)
 
 
 def parse_variables(given: list[str]) -> dict[str, str]:
-    """Of `--set k=v`; `Invalid`."""
+    """Parse `--set name=value` options. Raises `Invalid`."""
     pairs = [pair.partition("=") for pair in given]
     for name, equals, _ in pairs:
         if not equals or not name.isidentifier():
@@ -110,20 +109,20 @@ def parse_variables(given: list[str]) -> dict[str, str]:
 
 
 def parse_start(at: str, timezone: str, postroom: Container) -> Schedule:
-    """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
+    """Parse `--at` and `--timezone`. Raises `Invalid` for a time that cannot be read, has passed, or is too far ahead."""
     grace_ms = round(postroom.settings.schedule_grace * 1000)
     return parse_schedule(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, names=_OPTIONS)
 
 
 def parse_topic(text: str | None) -> str | None:
-    """Of `--topic`; `Invalid`: no link could carry it."""
+    """Check `--topic`. Raises `Invalid` if it is empty or too long for an unsubscribe link."""
     if text is not None and not 0 < len(text.encode(errors="replace")) <= MAX_TOPIC_BYTES:
         raise Invalid(f"--topic {text}: from 1 to {MAX_TOPIC_BYTES} bytes")
     return text
 
 
 def parse_callback_url(text: str | None, settings: Settings) -> str | None:
-    """Of `--callback-url`; `Invalid`."""
+    """Check `--callback-url`. Raises `Invalid`."""
     try:
         return None if text is None else check_callback_url(text, settings.callback_networks)
     except Invalid as error:
@@ -131,7 +130,7 @@ def parse_callback_url(text: str | None, settings: Settings) -> str | None:
 
 
 def campaign_policies(settings: Settings, rate: float | None, unknown: UnknownPolicy) -> Policies:
-    """The settings' rules and the options'; `Invalid`."""
+    """Return the policies from settings and options. Raises `Invalid`."""
     if rate is not None and not 0.1 <= rate <= 1_000_000:
         raise Invalid(f"--rate {rate:g}: from 0.1 to 1000000 recipients a second")
     return campaign_defaults(settings).with_options(rate=rate, unknown=unknown)
@@ -143,13 +142,13 @@ _SHOWN = 20
 def run_dry(
     postroom: Container, spec: CampaignSpec, parts: CampaignParts, recipients: Path, *, tenant: str, as_json: bool
 ) -> int:
-    """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
+    """Return the exit code: 0, or 3 if some message could not be composed. Raises `Invalid` if the upload cannot be imported."""
     ref = create_campaign(postroom, spec, parts, recipients, tenant=tenant, start=False)
     try:
         campaign = _imported(postroom, ref)
         return _compose_all(postroom, campaign, as_json=as_json)
     finally:
-        _forget(postroom, ref)
+        _delete(postroom, ref)
 
 
 def _imported(postroom: Container, ref: CampaignRef) -> Campaign:
@@ -202,7 +201,7 @@ def _compose(composer: Composer, message: Message, postroom: Container) -> bytes
 def _print(result: dict[str, object], problems: list[str], first: bytes | None) -> None:
     if first is not None:
         sys.stdout.write(
-            "The first message, as it would leave:\n\n" + first.decode("utf-8", "replace").replace("\r\n", "\n") + "\n"
+            "The first message as it would be sent:\n\n" + first.decode("utf-8", "replace").replace("\r\n", "\n") + "\n"
         )
     for name, value in result.items():
         if name != "problems":
@@ -211,10 +210,10 @@ def _print(result: dict[str, object], problems: list[str], first: bytes | None) 
         say(problem)
     if len(problems) > _SHOWN:
         say(f"… and {len(problems) - _SHOWN:,} more")
-    say("dry run: nothing was sent, nothing is kept")
+    say("dry run: nothing was sent and nothing is kept")
 
 
-def _forget(postroom: Container, ref: CampaignRef) -> None:
+def _delete(postroom: Container, ref: CampaignRef) -> None:
     try:
         postroom.campaigns.delete(ref)
     except Conflict:  # interrupted in the middle of its import
@@ -228,57 +227,65 @@ _NEEDED = ("template", "recipients", "from", "subject")
 
 def send_command(
     context: typer.Context,
-    template: Annotated[Path | None, typer.Option(help="HTML or MJML (*.mjml) template, Jinja2 syntax.")] = None,
-    recipients: Annotated[Path | None, typer.Option(help="CSV of recipients; each column is a variable.")] = None,
+    template: Annotated[Path | None, typer.Option(help="HTML or MJML (*.mjml) template with Jinja2 syntax.")] = None,
+    recipients: Annotated[Path | None, typer.Option(help="CSV file of recipients; each column is a variable.")] = None,
     from_: Annotated[str, typer.Option("--from", help="Sender: an address, or 'Name <address>'.")] = "",
-    subject: Annotated[str, typer.Option(help="Subject; may use variables.")] = "",
-    text: Annotated[Path | None, typer.Option(help="Text template; derived from the HTML when not given.")] = None,
-    reply_to: Annotated[str | None, typer.Option(help="Where answers go.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the campaign; the template's file name when not given.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Recipients a second, at most, over all workers.")] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Start then: 2026-12-01T09:00[+01:00], with --timezone when it has no offset.")
+    subject: Annotated[str, typer.Option(help="Subject line; may use variables.")] = "",
+    text: Annotated[Path | None, typer.Option(help="Text template. Default: derived from the HTML.")] = None,
+    reply_to: Annotated[str | None, typer.Option(help="Address for replies.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the campaign. Default: the template's file name.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Maximum rate over all workers, in recipients per second. Default: POSTROOM_RATE.")
     ] = None,
-    timezone: Annotated[str, typer.Option(help="IANA zone of --at, e.g. Europe/Paris.")] = "UTC",
+    at: Annotated[
+        str | None,
+        typer.Option(help="Start at this time, e.g. 2026-12-01T09:00[+01:00]; --timezone applies if it has no offset."),
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="IANA time zone of --at, e.g. Europe/Paris.")] = "UTC",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Variable for everybody, k=v; a column of the same name wins.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Variable for all recipients; a column of the same name wins. Repeatable."
+        ),
     ] = None,
     email_column: Annotated[
-        str | None, typer.Option(help="Column with the addresses; recognised by its heading when not given.")
+        str | None, typer.Option(help="Column with the addresses. Default: recognised by its heading.")
     ] = None,
     unknown: Annotated[
-        UnknownPolicy, typer.Option(help="A message whose answer was never seen: report it, or send it again.")
+        UnknownPolicy, typer.Option(help="Report a message whose reply was never seen as unknown, or send it again.")
     ] = UnknownPolicy.NEVER_TWICE,
     missing: Annotated[
-        MissingPolicy, typer.Option(help="A row without a value the template needs: an error, or empty text.")
+        MissingPolicy, typer.Option(help="Treat a missing template variable as an error for that row, or as empty text.")
     ] = MissingPolicy.ERROR,
-    attach: Annotated[list[Path] | None, typer.Option(help="File for every message; again for more.")] = None,
+    attach: Annotated[list[Path] | None, typer.Option(help="File attached to every message. Repeatable.")] = None,
     inline: Annotated[
-        list[Path] | None, typer.Option(help="Picture shown by the template as cid:<its file name>; again for more.")
+        list[Path] | None, typer.Option(help="Image that the template shows as cid:<file name>. Repeatable.")
     ] = None,
-    track_opens: Annotated[bool, typer.Option(help="With a public URL: a pixel that tells of opens.")] = True,
-    track_clicks: Annotated[bool, typer.Option(help="With a public URL: links that tell of clicks.")] = True,
+    track_opens: Annotated[bool, typer.Option(help="Track opens with a pixel; needs a public URL.")] = True,
+    track_clicks: Annotated[bool, typer.Option(help="Track clicks with rewritten links; needs a public URL.")] = True,
     topic: Annotated[
         str | None,
-        typer.Option(help="What kind of mail it is: people may unsubscribe from this alone, and who did gets none of it."),
+        typer.Option(help="Topic of the mail; recipients who unsubscribed from it are skipped."),
     ] = None,
     callback_url: Annotated[
-        str | None, typer.Option(help="Where events of this campaign are told, besides the tenant's callbacks.")
+        str | None, typer.Option(help="URL that receives this campaign's events, besides the tenant's callbacks.")
     ] = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with this campaign: after a pause, a crash, a kill.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Resume this campaign after a pause, a crash or a kill.")
+    ] = None,
     dry_run_: Annotated[
-        bool, typer.Option("--dry-run", help="Check template and recipients, compose every message, send nothing.")
+        bool, typer.Option("--dry-run", help="Check the template and recipients and compose every message; send nothing.")
     ] = False,
     tenant: OfTenant = DEFAULT_TENANT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Sender processes; POSTROOM_WORKERS.")] = None,
-    mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox:, smtp://… or ses://…; POSTROOM_MAIL.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data: Data = None,
+    workers: Annotated[int | None, typer.Option(help="Number of sender processes. Default: POSTROOM_WORKERS.")] = None,
+    mail: Annotated[str | None, typer.Option(help="Mail server: inbox:, smtp://… or ses://… Default: POSTROOM_MAIL.")] = None,
 ) -> None:
-    """Send a template to the recipients of a CSV, and see it through.
+    """Send a template to the recipients of a CSV file, and wait until the campaign has ended.
 
-    Ctrl-C pauses cleanly, a second one abandons; --resume goes on. Exit code: 0 everybody was sent to, 3 finished but some
-    were not, 2 bad input, 1 anything else.
+    Ctrl-C pauses the campaign and drains messages in flight; a second one kills the workers; --resume continues. Exit code: 0 all
+    messages were sent, 3 some were not, 2 bad input, 1 otherwise.
     """
     with session(data=data, workers=workers, mail=mail) as postroom:
         postroom.tenants.read(tenant)
@@ -291,7 +298,7 @@ def send_command(
             given = dict(zip(_NEEDED, (template, recipients, from_, subject), strict=True))
             absent = [f"--{option}" for option, value in given.items() if not value]
             if absent or template is None or recipients is None:
-                raise Invalid(f"missing {', '.join(absent)} (or --resume ID to go on with a campaign)")
+                raise Invalid(f"missing {', '.join(absent)} (or --resume ID to resume a campaign)")
             parts = CampaignParts(
                 html=read_template(template),
                 text=read_text(text) if text is not None else None,
@@ -325,15 +332,15 @@ def send_command(
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
-    """A campaign goes on as it was made: what else is asked for would be silently ignored."""
+    """Raise `Invalid` for options that would be ignored: a campaign resumes as it was created."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name not in _BESIDE_RESUME and source is not None and source.name == "COMMANDLINE":
-            raise Invalid(f"{parameter.opts[0]} cannot be changed beside --resume: a campaign goes on as it was made")
+            raise Invalid(f"{parameter.opts[0]} cannot be used with --resume: a campaign resumes as it was created")
 
 
 def finish(postroom: Container, ref: CampaignRef, *, as_json: bool) -> None:
-    """See it through, print the result, exit."""
+    """Run the campaign to its end, print its result and exit."""
     status = run_and_watch(postroom, ref)
     print_status(status, as_json=as_json)
     raise typer.Exit(result_code(status))

@@ -1,4 +1,4 @@
-"""`postroom suppress`: who must not be written to."""
+"""`postroom suppress`: the suppression list, addresses that are never sent to."""
 
 from __future__ import annotations
 
@@ -11,98 +11,97 @@ from typing import Annotated
 import typer
 
 from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, printable, shown_time
-from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, of_tenant, recorded, say, session
+from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, recorded, say, tenant_option, tenant_session
 from postroom.errors import Invalid
 from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callbacks import parse_instant
-from postroom.services.suppression import TenantSuppressions
-from postroom.wiring import Container
 
-app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
-Address = Annotated[str, typer.Argument(help="Any spelling of it.")]
-Because = Annotated[SuppressionReason, typer.Option(help="Why.")]
-OfTopic = Annotated[str | None, typer.Option(help="Only mail of this topic; without it, all mail.")]
+app = typer.Typer(help="Suppression list: addresses that are never sent to.", no_args_is_help=True)
+Address = Annotated[str, typer.Argument(help="E-mail address in any spelling.")]
+Reason = Annotated[SuppressionReason, typer.Option(help="Reason for the suppression.")]
+OfTopic = Annotated[str | None, typer.Option(help="Only mail of this topic. Default: all mail.")]
 
 
 @app.command()
 def add(
     address: Address,
-    reason: Because = SuppressionReason.MANUAL,
-    note: Annotated[str, typer.Option(help="Free text, kept with it.")] = "",
+    reason: Reason = SuppressionReason.MANUAL,
+    note: Annotated[str, typer.Option(help="Free-text note.")] = "",
     topic: OfTopic = None,
-    until: Annotated[str | None, typer.Option(help="When it ends by itself: 2026-12-01T09:00:00Z. Without it: never.")] = None,
+    until: Annotated[str | None, typer.Option(help="Expiry time, e.g. 2026-12-01T09:00:00Z. Default: never.")] = None,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
-    """Enter an address. A person's own will (unsubscribe, complaint) replaces other reasons."""
-    with session(data=data) as postroom:
-        suppressions = _list(postroom, tenant)
+    """Add an address to the suppression list. Unsubscribes and complaints replace other reasons."""
+    with tenant_session(tenant, data) as postroom:
+        suppressions = postroom.suppressions.for_tenant(tenant)
         with recorded(postroom, "suppress add", tenant=tenant) as change:
             ends = None if until is None else parse_instant(until)
             added = suppressions.add(address, reason=reason, note=note, topic=topic, until=ends)
             change.target = _target(suppressions.entries_of(address))
-    say("added" if added else "was on the list already")
+    say("added" if added else "already on the list")
 
 
 @app.command()
 def remove(address: Address, topic: OfTopic = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Take an address off the list, of every topic too, or of one alone, and say how to enter it again. Exit code 1: it was not
-    on it."""
-    with session(data=data) as postroom:
-        suppressions = _list(postroom, tenant)
+    """Remove an address from the suppression list. Prints how to add it again. Exit code 1: it was not on the list."""
+    with tenant_session(tenant, data) as postroom:
+        suppressions = postroom.suppressions.for_tenant(tenant)
         entries = suppressions.entries_of(address)
         with recorded(postroom, "suppress remove", tenant=tenant, target=_target(entries)):
             removed = suppressions.remove(address, topic=topic)
     if not removed:
         say(f"{address} is not on the list")
         raise typer.Exit(FAILED)
-    say("removed; to undo that:")
+    say("removed; to undo:")
     for entry in entries:
         if topic in {None, entry.topic}:
-            say(printable(f"postroom suppress add {_again(address, entry)}{of_tenant(tenant)}"))
+            say(printable(f"postroom suppress add {_add_arguments(address, entry)}{tenant_option(tenant)}"))
 
 
 @app.command("list")
 def list_entries(
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 100,
-    cursor: Annotated[str | None, typer.Option(help="Where to go on: what the last list ended with.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Maximum number of entries.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Cursor that the previous page ended with.")] = None,
     address: Annotated[str | None, typer.Option(help="Only this address, in any spelling.")] = None,
     as_json: Json = False,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
-    """List entries, in no particular order."""
-    with session(data=data) as postroom:
+    """List suppressions, in no particular order."""
+    with tenant_session(tenant, data) as postroom:
         if address is None:
-            page = _list(postroom, tenant).list(cursor=cursor, limit=limit)
+            page = postroom.suppressions.for_tenant(tenant).list(cursor=cursor, limit=limit)
             entries, following = page.items, page.cursor
         else:
-            entries, following = _list(postroom, tenant).entries_of(address), None
+            entries, following = postroom.suppressions.for_tenant(tenant).entries_of(address), None
     if as_json:
         print_json({"suppressions": [_as_dict(entry) for entry in entries], "cursor": following})
         return
     print_rows(
         ("address", "reason", "added", "until", "topic", "source", "note"),
         [_row(entry) for entry in entries],
-        none="nobody is on the list" if address is None else f"{address} is not on the list",
+        none="the suppression list is empty" if address is None else f"{address} is not on the list",
     )
     if following is not None:
-        say(f"more with: postroom suppress list --cursor {following}{of_tenant(tenant)}")
+        say(f"next page: postroom suppress list --cursor {following}{tenant_option(tenant)}")
 
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV in UTF-8: an address a row, with or without a header; - for standard input.")],
-    reason: Because = SuppressionReason.MANUAL,
+    file: Annotated[
+        Path, typer.Argument(help="CSV file in UTF-8, an address a row, with or without a header; - for standard input.")
+    ],
+    reason: Reason = SuppressionReason.MANUAL,
     as_json: Json = False,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
-    """Enter every row of a CSV file. Exit code 2: some rows were not entered; they are listed."""
+    """Add all addresses of a CSV file to the suppression list. Exit code 2: some rows were rejected; they are listed."""
     try:
-        with session(data=data) as postroom, sys.stdin.buffer if str(file) == "-" else file.open("rb") as reading:
-            suppressions = _list(postroom, tenant)
+        with tenant_session(tenant, data) as postroom, sys.stdin.buffer if str(file) == "-" else file.open("rb") as reading:
+            suppressions = postroom.suppressions.for_tenant(tenant)
             with recorded(postroom, "suppress import", tenant=tenant, target="suppressions/import"):
                 done = suppressions.import_csv(reading, reason=reason)
     except OSError as error:
@@ -113,26 +112,21 @@ def import_file(
     else:
         for line in done.rejected:
             say(f"line {line.line}: {line.text!r}: {line.reason}")
-        say(f"{done.rows:,} rows: {done.added:,} added, {done.already:,} were there already, {len(done.rejected):,} rejected")
+        say(f"{done.rows:,} rows: {done.added:,} added, {done.already:,} already on the list, {len(done.rejected):,} rejected")
     if done.rejected:
         raise typer.Exit(BAD_INPUT)
 
 
 @app.command()
 def export(tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Write the whole list as CSV to standard output; `import` takes it back."""
-    with session(data=data) as postroom:
-        for line in _list(postroom, tenant).export_csv():
+    """Export the suppression list as CSV to standard output, for `import`."""
+    with tenant_session(tenant, data) as postroom:
+        for line in postroom.suppressions.for_tenant(tenant).export_csv():
             sys.stdout.write(line)
 
 
-def _list(postroom: Container, tenant: str) -> TenantSuppressions:
-    postroom.tenants.read(tenant)
-    return postroom.suppressions.for_tenant(tenant)
-
-
-def _again(address: str, entry: SuppressionEntry) -> str:
-    """What `add` makes an entry like it from."""
+def _add_arguments(address: str, entry: SuppressionEntry) -> str:
+    """Return the arguments of `add` that create the same entry again."""
     words = ["--reason", entry.reason.value]
     words += ["--topic", entry.topic] if entry.topic else []
     words += ["--note", entry.note] if entry.note else []
@@ -141,7 +135,7 @@ def _again(address: str, entry: SuppressionEntry) -> str:
 
 
 def _target(entries: Sequence[SuppressionEntry]) -> str:
-    """Their person's key, for the trail: an address in there could never be erased."""
+    """Return the audit target with the person's key: an address in the audit trail could never be erased."""
     return f"suppression/{entries[0].key.hex()}" if entries else ""
 
 

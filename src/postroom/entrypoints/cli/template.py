@@ -1,8 +1,7 @@
-"""Templates as files: `news.html` or `news.mjml`, beside it `news.txt` (text part) and `news.toml` (name, subject, inline_css).
+"""`postroom template`: templates kept as files, and as versions in the installation.
 
-Only the first is needed. What is pulled can be pushed again and is the same.
-
-`postroom template`: templates kept as files, and as versions in the installation.
+A template is `news.html` or `news.mjml`; beside it may be `news.txt` (the text part) and `news.toml` (name, subject, inline_css).
+A pulled template can be pushed again unchanged.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, printable, shown_time
+from postroom.entrypoints.cli.output import Data, Json, OfTenant, every_item, print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.send import parse_variables, read_text
-from postroom.entrypoints.cli.session import operator, recorded, say, session
+from postroom.entrypoints.cli.session import operator, recorded, say, tenant_session
 from postroom.errors import Invalid, NotFound
 from postroom.model.template import CheckedTemplate, Language, NewTemplate, Template, TemplateFinding, TemplateSource
 from postroom.model.tenant import DEFAULT_TENANT
@@ -33,7 +32,7 @@ _NO_FILE_NAME = re.compile(r"[^\w.-]+")
 
 
 class TemplateFile(NamedTuple):
-    """What the files say; None: they do not."""
+    """A template as its files define it; None if they do not define a value."""
 
     path: Path
     body: str
@@ -44,7 +43,7 @@ class TemplateFile(NamedTuple):
     inline_css: bool | None
 
     def new(self, *, name: str | None, known: Template | None, note: str = "") -> NewTemplate:
-        """For a save; what the files leave open stays as it is `known`."""
+        """Return the template to save; values that the files do not define stay as in `known`, the stored template."""
         inline_css = known.inline_css if known and self.inline_css is None else self.inline_css
         return NewTemplate(
             name=name or self.name or self.path.stem,
@@ -58,7 +57,7 @@ class TemplateFile(NamedTuple):
 
 
 def read_files(path: Path) -> TemplateFile:
-    """`path` and what stands beside it. `Invalid`."""
+    """Read a template file and the .txt and .toml files beside it. Raises `Invalid`."""
     if path.suffix.lower() in (".txt", ".toml"):
         raise Invalid(f"{path} goes with a template: name the .html or .mjml file")
     if path.suffix.lower() not in _BODIES:
@@ -66,20 +65,20 @@ def read_files(path: Path) -> TemplateFile:
     body = read_text(path)
     language = Language.MJML if path.suffix.lower() == ".mjml" or is_mjml(body) else Language.HTML
     text, about = path.with_suffix(".txt"), path.with_suffix(".toml")
-    said = _about(about) if about.exists() else {}
+    values = _read_toml(about) if about.exists() else {}
     return TemplateFile(
         path,
         body,
         language,
         text=read_text(text) if text.exists() else None,
-        name=_text(about, said, "name"),
-        subject=_text(about, said, "subject"),
-        inline_css=_flag(about, said, "inline_css"),
+        name=_text(about, values, "name"),
+        subject=_text(about, values, "subject"),
+        inline_css=_flag(about, values, "inline_css"),
     )
 
 
 def write_files(directory: Path, name: str, source: TemplateSource, *, force: bool) -> list[Path]:
-    """The files of a template, in a directory that is made. `Invalid`: they are there already, or cannot be written."""
+    """Write a template's files, in a new directory if needed. Raises `Invalid` if a file exists (without `force`)."""
     stem = _NO_FILE_NAME.sub("-", name).strip(".-") or "template"
     about = {"name": name, "subject": source.subject, "inline_css": source.inline_css}
     files = {
@@ -96,77 +95,79 @@ def write_files(directory: Path, name: str, source: TemplateSource, *, force: bo
         for path, content in files.items():
             path.write_text(content, "utf-8", newline="")
         if source.text is None:
-            (directory / f"{stem}.txt").unlink(missing_ok=True)  # an older text part would be pushed back
+            (directory / f"{stem}.txt").unlink(missing_ok=True)  # else the next push would bring the old text part back
     except OSError as error:
         raise Invalid(f"{directory} cannot be written: {error.strerror}") from error
     return list(files)
 
 
-def _about(path: Path) -> dict[str, object]:
+def _read_toml(path: Path) -> dict[str, object]:
     try:
-        said = tomllib.loads(read_text(path))
+        values = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"{path}: {error}") from error
-    if unknown := sorted(said.keys() - set(_KEYS)):
-        raise Invalid(f"{path}: there is no key {unknown[0]}; there are {', '.join(_KEYS)}")
-    return said
+    if unknown := sorted(values.keys() - set(_KEYS)):
+        raise Invalid(f"{path}: unknown key {unknown[0]}; known keys are {', '.join(_KEYS)}")
+    return values
 
 
-def _text(path: Path, said: dict[str, object], key: str) -> str | None:
-    value = said.get(key)
+def _text(path: Path, values: dict[str, object], key: str) -> str | None:
+    value = values.get(key)
     if value is None or isinstance(value, str):
         return value
     raise Invalid(f"{path}: {key} must be text")
 
 
-def _flag(path: Path, said: dict[str, object], key: str) -> bool | None:
-    value = said.get(key)
+def _flag(path: Path, values: dict[str, object], key: str) -> bool | None:
+    value = values.get(key)
     if value is None or isinstance(value, bool):
         return value
     raise Invalid(f"{path}: {key} must be true or false")
 
 
-app = typer.Typer(help="Templates, from files and as versions.", no_args_is_help=True)
-Which = Annotated[str, typer.Argument(metavar="ID", help="Its id, or its whole name.")]
-Number = Annotated[int | None, typer.Option(min=1, help="Which version; the newest unless given.")]
+app = typer.Typer(help="Templates with versions, pushed from and pulled to files.", no_args_is_help=True)
+Which = Annotated[str, typer.Argument(metavar="ID", help="Template id or full name.")]
+Number = Annotated[int | None, typer.Option(min=1, help="Version. Default: the newest.")]
 _ID = re.compile(r"[a-z2-7]{16}")
 
 
 @app.command("list")
 def list_templates(
-    name: Annotated[str, typer.Option(help="Only names that begin so.")] = "",
-    archived: Annotated[bool, typer.Option("--archived", help="Only what was put away.")] = False,
+    name: Annotated[str, typer.Option(help="Only templates whose name starts with this.")] = "",
+    archived: Annotated[bool, typer.Option("--archived", help="List archived templates.")] = False,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
     """List templates, newest first."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    with tenant_session(tenant, data) as postroom:
         templates = _every(postroom.templates, tenant, prefix=name, archived=archived)
     if as_json:
         print_json([_as_dict(template) for template in templates])
         return
     rows = [(one.id, one.name, str(one.version), shown_time(one.updated_at), one.updated_by) for one in templates]
-    print_rows(("id", "name", "version", "updated", "by"), rows, none="no such templates: `postroom template push` stores one")
+    print_rows(
+        ("id", "name", "version", "updated", "by"), rows, none="no matching templates: create one with `postroom template push`"
+    )
 
 
 @app.command()
 def push(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="HTML or MJML; a .txt and a .toml beside it count too.")],
-    name: Annotated[str | None, typer.Option(help="Its name; else the .toml says it, else the file's name.")] = None,
-    note: Annotated[str, typer.Option(help="What changed, for the list of versions.")] = "",
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="HTML or MJML files; .txt and .toml files beside them are read too.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Template name. Default: from the .toml file, else the file name.")] = None,
+    note: Annotated[str, typer.Option(help="Note shown in the list of versions.")] = "",
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Create templates, or save new versions of those that have the name.
+    """Create templates, or save new versions of those with the same name.
 
-    Exit code 2: one has errors, which are listed; those before it are saved."""
+    Exit code 2: a template has errors, which are listed; templates before it are saved."""
     if name is not None and len(files) > 1:
         raise Invalid("--name is for one file")
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    with tenant_session(tenant, data) as postroom:
         pushed = [_push(postroom, tenant, path, name=name, note=note) for path in files]
     if as_json:
         print_json([{**_as_dict(template), "result": result} for template, result in pushed])
@@ -178,15 +179,14 @@ def push(
 @app.command()
 def pull(
     which: Which,
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Target directory.")] = Path(),
     version: Number = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
-    """Write a template into files, as its author wrote it; prints their names."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    """Write a template's source to files and print their names."""
+    with tenant_session(tenant, data) as postroom:
         template = _find(postroom.templates, tenant, which)
         _, checked = postroom.templates.version(tenant, template.id, version)
     for path in write_files(directory, template.name, checked.source, force=force):
@@ -195,17 +195,16 @@ def pull(
 
 @app.command()
 def preview(
-    which: Annotated[str, typer.Argument(metavar="ID|FILE", help="A file that is there, or a template's id or name.")],
-    given: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A value; again for more.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the HTML there.")] = None,
+    which: Annotated[str, typer.Argument(metavar="ID|FILE", help="Template file, or id or name of a stored template.")],
+    given: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Variable. Repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the HTML to.")] = None,
     version: Number = None,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
     """Render a template as it would be sent: subject and text on standard output, warnings on standard error."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    with tenant_session(tenant, data) as postroom:
         checked = _checked(postroom.templates, tenant, which, version)
         shown = postroom.templates.preview(tenant, checked, parse_variables(given or []))
     _say_findings(which, checked.findings)
@@ -242,12 +241,12 @@ def _push(postroom: Container, tenant: str, path: Path, *, name: str | None, not
 
 
 def _checked(service: TemplateService, tenant: str, which: str, version: int | None) -> CheckedTemplate:
-    """Of a file, or of what is stored."""
+    """Check a template file, or load a stored version."""
     path = Path(which)
     if not path.is_file():
         return service.version(tenant, _find(service, tenant, which).id, version)[1]
     if version is not None:
-        raise Invalid("--version is for a template that is stored, not for a file")
+        raise Invalid("--version is for a stored template, not for a file")
     new: NewTemplate = read_files(path).new(name=None, known=None)
     try:
         return service.validate(tenant, new)
@@ -257,7 +256,7 @@ def _checked(service: TemplateService, tenant: str, which: str, version: int | N
 
 
 def _find(service: TemplateService, tenant: str, which: str) -> Template:
-    """By id or name. `NotFound`; `Invalid`: several have the name."""
+    """Find a template by id or name. Raises `NotFound`, or `Invalid` if several templates have the name."""
     if _ID.fullmatch(which):
         try:
             return service.get(tenant, which)
@@ -278,18 +277,13 @@ def _named(service: TemplateService, tenant: str, name: str) -> Template | None:
 
 
 def _every(service: TemplateService, tenant: str, *, prefix: str, archived: bool = False) -> list[Template]:
-    templates: list[Template] = []
-    cursor: str | None = None
-    while True:
-        page = service.list(tenant, archived=archived, prefix=prefix, cursor=cursor, limit=1_000)
-        templates += page.items
-        cursor = page.cursor
-        if cursor is None:
-            return templates
+    return list(
+        every_item(lambda cursor, limit: service.list(tenant, archived=archived, prefix=prefix, cursor=cursor, limit=limit))
+    )
 
 
 def _say_findings(where: str, findings: tuple[TemplateFinding, ...]) -> None:
-    """As compilers do, so that editors can jump there."""
+    """Report findings in the format of compilers, so that editors can jump to the line."""
     for finding in findings:
         at = f":{finding.line}:{finding.column}" if finding.line and finding.part in ("html", "mjml") else f" ({finding.part})"
         hint = f"; {finding.hint}" if finding.hint else ""

@@ -1,6 +1,7 @@
-"""`postroom user`: who may sign in, and as what.
+"""`postroom user` and `postroom client`: people and programs of a tenant, with their roles.
 
-`postroom client`: programs that call the API with access tokens of their own.
+People sign in; programs get access tokens (OAuth 2.0 client credentials, RFC 6749 section 4.4). With `POSTROOM_ISSUER` set,
+accounts are managed at that issuer, and only roles here.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, shown_time
-from postroom.entrypoints.cli.session import Change, recorded, say, session
+from postroom.entrypoints.cli.output import Data, Json, OfTenant, every_item, print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import Change, recorded, say, session, tenant_session
 from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.identity.directory import AccessAdmin
 from postroom.ledger.audit import INSTALLATION
@@ -22,35 +23,35 @@ from postroom.platform.ports.identity import AccountStatus, IdentityProvider, Us
 from postroom.services.users import InvitedUser, UserService
 from postroom.wiring import Container
 
-app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
-Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address, or the subject.")]
-AsRole = Annotated[Role, typer.Option("--role", help="What they may do; each includes those before it.")]
+app = typer.Typer(help="Users who may sign in, and their roles.", no_args_is_help=True)
+User = Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address or subject of the user.")]
+AsRole = Annotated[Role, typer.Option("--role", help="Role of the user; each role includes those before it.")]
 
 
 @app.command()
 def add(
-    email: Annotated[str, typer.Argument(help="Their e-mail address: the name to sign in with.")],
+    email: Annotated[str, typer.Argument(help="E-mail address to sign in with.")],
     role: AsRole = Role.VIEWER,
     tenant: OfTenant = DEFAULT_TENANT,
     operator: Annotated[
-        bool, typer.Option("--operator", help="May also manage the installation: tenants, shared providers.")
+        bool, typer.Option("--operator", help="Let the user also manage the installation: tenants, shared providers.")
     ] = False,
-    subject: Annotated[str | None, typer.Option(help="With an issuer of others (POSTROOM_ISSUER): their `sub` there.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="With an external issuer (POSTROOM_ISSUER): the user's `sub` there.")
+    ] = None,
     data: Data = None,
 ) -> None:
-    """Let somebody in. Prints a link, good for a day and once, by which they set their password: hand it over yourself. On AWS
-    they get a mail instead."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    """Add a user. Prints a link to set a password, valid once and for a day: pass it on yourself. On AWS the user gets a mail."""
+    with tenant_session(tenant, data) as postroom:
         if postroom.identity is not None:
             if subject is not None:
-                raise Invalid("--subject is for an issuer of others: here subjects are given to whoever is let in")
+                raise Invalid("--subject needs an external issuer (POSTROOM_ISSUER): without one, subjects are generated")
             with recorded(postroom, "user add", tenant=tenant) as change:
-                admitted = _user_service(postroom).add(email, tenant=tenant, role=role, operator=operator)
-                change.target = _target(_user_service(postroom).membership(admitted.user.subject))
-            _tell(admitted)
+                invited = _user_service(postroom).add(email, tenant=tenant, role=role, operator=operator)
+                change.target = _target(_user_service(postroom).membership(invited.user.subject))
+            _say_invitation(invited)
         elif subject is None:
-            raise Invalid("people sign in elsewhere (POSTROOM_ISSUER): say who it is there with --subject")
+            raise Invalid("users sign in at an external issuer (POSTROOM_ISSUER): give their subject there with --subject")
         else:
             issuer = postroom.settings.issuer or ""
             member = Membership(issuer, subject, tenant, role, email, operator=operator)
@@ -60,114 +61,109 @@ def add(
 
 
 @app.command()
-def invite(who: Who, data: Data = None) -> None:
-    """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do. On AWS
-    whoever has no password yet gets another mail; who has one resets it where they sign in."""
+def invite(user: User, data: Data = None) -> None:
+    """Print a new link to set a password, valid once and for a day; sessions end when it is used.
+
+    On AWS a user without a password gets another mail; one with a password resets it on the sign-in page."""
     with session(data=data) as postroom:
-        user = _user_service(postroom).user(who)
-        with _recorded(postroom, "user invite", user):
-            admitted = _user_service(postroom).invite(who)
-    _tell(admitted)
+        account = _user_service(postroom).user(user)
+        with _recorded(postroom, "user invite", account):
+            invited = _user_service(postroom).invite(user)
+    _say_invitation(invited)
 
 
 @app.command("list")
 def list_users(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
-    """List who belongs to a tenant, programs included."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
-        users = [_as_dict(member, _person(postroom, member)) for member in _members(postroom, tenant)]
+    """List the users and programs of a tenant."""
+    with tenant_session(tenant, data) as postroom:
+        users = [_as_dict(member, _account(postroom, member)) for member in _members(postroom, tenant)]
     if as_json:
         print_json(users)
         return
     columns = ("name", "role", "operator", "status", "second_factor", "subject", "added_at")
     rows = [tuple(_shown(user[column]) for column in columns) for user in users]
-    print_rows(columns, rows, none="nobody yet: `postroom user add` lets somebody in")
+    print_rows(columns, rows, none="no users yet: add one with `postroom user add`")
 
 
 @app.command()
-def role(who: Who, role: Annotated[Role, typer.Argument(help="What they may do now.")], data: Data = None) -> None:
-    """Change what somebody may do; it counts within seconds. The last admin of a tenant stays one."""
+def role(user: User, role: Annotated[Role, typer.Argument(help="New role.")], data: Data = None) -> None:
+    """Change a user's role, within seconds. The last admin of a tenant must stay admin."""
     with session(data=data) as postroom:
-        member = _member(postroom, who)
+        member = _member(postroom, user)
         with recorded(postroom, "user role", tenant=member.tenant, target=_target(member)):
             postroom.memberships.change(member.tenant, member.id, role=role)
     say(f"{member.name} is {role} of {member.tenant}")
 
 
 @app.command()
-def disable(who: Who, data: Data = None) -> None:
-    """Let somebody sign in no more; what was signed in ends, access tokens within minutes."""
+def disable(user: User, data: Data = None) -> None:
+    """Disable a user: no sign-in, and sessions end; access tokens expire within minutes."""
     with session(data=data) as postroom:
-        user = _user_service(postroom).user(who)
-        with _recorded(postroom, "user disable", user):
-            _identity(postroom).disable(user.subject)
-    say(f"{user.email} cannot sign in")
+        account = _user_service(postroom).user(user)
+        with _recorded(postroom, "user disable", account):
+            _identity(postroom).disable(account.subject)
+    say(f"{account.email} cannot sign in")
 
 
 @app.command()
-def enable(who: Who, data: Data = None) -> None:
-    """Let somebody sign in again."""
+def enable(user: User, data: Data = None) -> None:
+    """Enable a disabled user."""
     with session(data=data) as postroom:
-        user = _user_service(postroom).user(who)
-        with _recorded(postroom, "user enable", user):
-            _identity(postroom).enable(user.subject)
-    say(f"{user.email} can sign in")
+        account = _user_service(postroom).user(user)
+        with _recorded(postroom, "user enable", account):
+            _identity(postroom).enable(account.subject)
+    say(f"{account.email} can sign in")
 
 
 @app.command("reset-totp")
-def reset_totp(who: Who, data: Data = None) -> None:
-    """Take away the second factor of somebody who lost it: their password alone is enough until they set up a new one."""
+def reset_totp(user: User, data: Data = None) -> None:
+    """Remove a user's lost second factor. The password alone is enough until a new one is set up."""
     with session(data=data) as postroom:
-        user = _user_service(postroom).user(who)
-        with _recorded(postroom, "user reset-totp", user):
-            _identity(postroom).reset_second_factor(user.subject)
-    say(f"{user.email} signs in without a second factor")
+        account = _user_service(postroom).user(user)
+        with _recorded(postroom, "user reset-totp", account):
+            _identity(postroom).reset_second_factor(account.subject)
+    say(f"{account.email} signs in without a second factor")
 
 
 @app.command()
-def remove(who: Who, data: Data = None) -> None:
-    """Forget somebody: rights end within seconds, the account is gone. The last admin too."""
+def remove(user: User, data: Data = None) -> None:
+    """Delete a user and the account; access ends within seconds. This removes the last admin too."""
     with session(data=data) as postroom:
         if postroom.identity is not None:
-            with _recorded(postroom, "user remove", _user_service(postroom).user(who)):
-                _user_service(postroom).remove(who)
+            with _recorded(postroom, "user remove", _user_service(postroom).user(user)):
+                _user_service(postroom).remove(user)
         else:
-            member = _member(postroom, who)
+            member = _member(postroom, user)
             with recorded(postroom, "user remove", tenant=member.tenant, target=_target(member)):
                 postroom.memberships.revoke(member.issuer, member.subject)
-    say(f"{who} is removed")
+    say(f"removed {user}")
 
 
-def _recorded(postroom: Container, command: str, user: UserAccount) -> AbstractContextManager[Change]:
-    """In the trail of the tenant they belong to; of nobody's, the installation's."""
-    member = _user_service(postroom).membership(user.subject)
+def _recorded(postroom: Container, command: str, account: UserAccount) -> AbstractContextManager[Change]:
+    """Record a change in the audit trail of the user's tenant; without one, in the installation's."""
+    member = _user_service(postroom).membership(account.subject)
     return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
 
 
 def _target(member: Membership | None) -> str:
-    """For the trail: no address, which could never be erased there."""
+    """Return the audit target: no address, because it could never be erased from the trail."""
     return "" if member is None else f"user/{member.id}"
 
 
-def print_line(text: str) -> None:
-    """Data, on standard output."""
-    typer.echo(text)
-
-
-def _tell(admitted: InvitedUser) -> None:
-    """How they come to a password."""
-    user, link = admitted
+def _say_invitation(invited: InvitedUser) -> None:
+    """Print how the user gets a password."""
+    account, link = invited
     if link is not None:
-        print_line(link)
-    elif user.status is AccountStatus.INVITED:
-        say(f"{user.email} gets a mail that says how to set a password")
+        typer.echo(link)
+    elif account.status is AccountStatus.INVITED:
+        say(f"{account.email} gets a mail that says how to set a password")
     else:
-        say(f"{user.email} has a password; whoever forgot it resets it where people sign in")
+        say(f"{account.email} has a password already; a forgotten one is reset on the sign-in page")
 
 
 def _identity(postroom: Container) -> IdentityProvider:
     if postroom.identity is None:
-        raise Unsupported(f"people sign in at {postroom.settings.issuer}: do this there")
+        raise Unsupported(f"users sign in at {postroom.settings.issuer}: do this there")
     return postroom.identity
 
 
@@ -176,38 +172,32 @@ def _user_service(postroom: Container) -> UserService:
 
 
 def _members(postroom: Container, tenant: str) -> Iterator[Membership]:
-    cursor: str | None = None
-    while True:
-        page = postroom.memberships.list(tenant, cursor=cursor, limit=1_000)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
+    return every_item(lambda cursor, limit: postroom.memberships.list(tenant, cursor=cursor, limit=limit))
 
 
-def _member(postroom: Container, who: str) -> Membership:
-    """Whoever has that address or subject, in any tenant; of an issuer of others, that subject. `NotFound`."""
+def _member(postroom: Container, user: str) -> Membership:
+    """Find a user by address or subject, in any tenant; with an external issuer by subject. Raises `NotFound`."""
     if postroom.identity is not None:
-        user = postroom.identity.find(who)
-        found = _user_service(postroom).membership(user.subject if user else who)
+        account = postroom.identity.find(user)
+        found = _user_service(postroom).membership(account.subject if account else user)
     else:
-        found = postroom.memberships.find(postroom.settings.issuer or "", who)
+        found = postroom.memberships.find(postroom.settings.issuer or "", user)
     if found is None:
-        raise NotFound(f"{who!r} belongs to no tenant; `postroom user list` shows who does")
+        raise NotFound(f"{user!r} belongs to no tenant; see `postroom user list`")
     return found
 
 
-def _person(postroom: Container, member: Membership) -> UserAccount | None:
+def _account(postroom: Container, member: Membership) -> UserAccount | None:
     return postroom.identity.find(member.subject) if postroom.identity is not None else None
 
 
-def _as_dict(member: Membership, user: UserAccount | None) -> dict[str, object]:
+def _as_dict(member: Membership, account: UserAccount | None) -> dict[str, object]:
     return {
         "name": member.name,
         "role": member.role.value,
         "operator": member.operator,
-        "status": "elsewhere" if user is None else user.status.value,  # or a program
-        "second_factor": user is not None and user.second_factor,
+        "status": "elsewhere" if account is None else account.status.value,  # a program, or an external issuer
+        "second_factor": account is not None and account.second_factor,
         "subject": member.subject,
         "added_at": shown_time(member.added_at),
     }
@@ -217,25 +207,21 @@ def _shown(value: object) -> str:
     return {True: "yes", False: "-"}[value] if isinstance(value, bool) else str(value)
 
 
-client_app = typer.Typer(
-    help="Programs that call the API with access tokens of their own (OAuth client credentials).", no_args_is_help=True
-)
+client_app = typer.Typer(help="Programs that call the API with OAuth client credentials.", no_args_is_help=True)
 
 
 @client_app.command("add")
 def add_client(
-    name: Annotated[str, typer.Argument(help="What it is called.")],
-    role: Annotated[Role, typer.Option("--role", help="What it may do; each includes those before it.")] = Role.VIEWER,
+    name: Annotated[str, typer.Argument(help="Name of the program.")],
+    role: Annotated[Role, typer.Option("--role", help="Role of the program; each role includes those before it.")] = Role.VIEWER,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Register a program. Prints its id and its secret, which is not shown again."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
-        with recorded(postroom, "client add", tenant=tenant) as change:
-            client, secret = _client_admin(postroom).add_client(name, tenant=tenant, role=role)
-            change.target = f"client/{client.id}"
+    """Create a client. Prints its id and secret; the secret is not shown again."""
+    with tenant_session(tenant, data) as postroom, recorded(postroom, "client add", tenant=tenant) as change:
+        client, secret = _client_admin(postroom).add_client(name, tenant=tenant, role=role)
+        change.target = f"client/{client.id}"
     if as_json:
         print_json({"client_id": client.id, "client_secret": secret, "name": client.name, "role": role.value, "tenant": tenant})
     else:
@@ -245,9 +231,8 @@ def add_client(
 
 @client_app.command("list")
 def list_clients(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
-    """List a tenant's programs."""
-    with session(data=data) as postroom:
-        postroom.tenants.read(tenant)
+    """List a tenant's clients."""
+    with tenant_session(tenant, data) as postroom:
         found = _client_admin(postroom).clients(tenant)
     rows = [
         (client.id, client.name, member.role.value if member else "none", shown_time(client.created_at))
@@ -257,23 +242,25 @@ def list_clients(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data:
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_rows(columns, rows, none="no programs yet: `postroom client add` registers one")
+        print_rows(columns, rows, none="no clients yet: create one with `postroom client add`")
 
 
 @client_app.command("revoke")
-def revoke_client(id: Annotated[str, typer.Argument(help="The client id.")], data: Data = None) -> None:  # noqa: A002
-    """End a program: its rights within seconds, and it gets no tokens any more. Exit code 1: there is none of that id."""
+def revoke_client(id: Annotated[str, typer.Argument(help="Client id.")], data: Data = None) -> None:  # noqa: A002
+    """Revoke a client: access ends within seconds, and it gets no more tokens. Exit code 1: there is no such client."""
     with session(data=data) as postroom:
-        admission = _client_admin(postroom)
-        member = admission.membership(id)
-        whose = INSTALLATION if member is None else member.tenant
-        with recorded(postroom, "client revoke", tenant=whose, target=f"client/{id}"):
-            if not admission.revoke_client(id):
-                raise NotFound(f"there is no client {id}; `postroom client list` shows a tenant's")
+        admin = _client_admin(postroom)
+        member = admin.membership(id)
+        tenant = INSTALLATION if member is None else member.tenant
+        with recorded(postroom, "client revoke", tenant=tenant, target=f"client/{id}"):
+            if not admin.revoke_client(id):
+                raise NotFound(f"there is no client {id}; see `postroom client list`")
     say(f"revoked {id}")
 
 
 def _client_admin(postroom: Container) -> AccessAdmin:
     if postroom.issuer is None:
-        raise Unsupported(f"programs get their tokens at {postroom.settings.issuer}: register them there, and here as a user")
+        raise Unsupported(
+            f"clients get their tokens at {postroom.settings.issuer}: create them there, and add them as users here"
+        )
     return AccessAdmin(postroom.issuer, postroom.memberships)
