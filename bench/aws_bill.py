@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.aws_prices import MILLION, PRICES
-from postroom.entrypoints.lambdas.send_steps import PORTION_S
+from postroom.entrypoints.lambdas.send_steps import SHARD_S
 from postroom.model.batch import GROUP_SIZE
 from postroom.pipeline.sender.dispatch import RATE_PER_FUNCTION
 from postroom.pipeline.sender.provider_route import BULK_SHARE
@@ -119,7 +119,7 @@ class Bill:
             "table reads": asked.total("reads") + more["reads"] * n,
             "function calls": sum(calls.values()) + _API_CALLS,
             "function time": seconds_gb,
-            "transitions": sum(asked.transitions.values()) + n / bulk / PORTION_S * (3 + 2 * math.ceil(bulk / RATE_PER_FUNCTION)),
+            "transitions": sum(asked.transitions.values()) + n / bulk / SHARD_S * (3 + 2 * math.ceil(bulk / RATE_PER_FUNCTION)),
             "notices": n,
             "queue calls": n + 2 * max(n / 10, calls["events"]) + asked.called("sqs.SendMessage", "sqs.SendMessageBatch") * 3,
             "object puts": asked.called("s3.PutObject", "s3.ListObjectVersions", "s3.DeleteObjects"),

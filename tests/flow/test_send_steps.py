@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.lambdas.send_steps import ROUNDS_A_RUN, Looked, SendSteps
+from postroom.entrypoints.lambdas.send_steps import CYCLES_PER_RUN, Looked, SendSteps
 from postroom.entrypoints.lambdas.workflow import Order
 from postroom.entrypoints.server.worker import WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
@@ -244,7 +244,7 @@ def test_a_portion_fits_an_item_of_a_map() -> None:
 
 def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
     with world(tmp_path) as w:
-        assert w.look(ROUNDS_A_RUN)["next"] == "end"
+        assert w.look(CYCLES_PER_RUN)["next"] == "end"
         assert w.runs.ended
         assert w.state is CampaignStatus.SENDING
         running = w.postroom.workflows.get(scheduler_messages.SEND, w.ref.campaign)
@@ -280,4 +280,4 @@ def test_portions_are_nearly_equal_and_never_empty(batches: int, functions: int,
 
 def test_a_run_of_the_machine_stays_far_below_its_history() -> None:
     """Ten events a round, and what begins and ends it: 25,000 is AWS's limit."""
-    assert ROUNDS_A_RUN * 12 < 25_000 / 2
+    assert CYCLES_PER_RUN * 12 < 25_000 / 2

@@ -158,7 +158,7 @@ def test_each_minute_what_is_owed_is_woken_whatever_was_lost(told: Told, monkeyp
     told.wakes()
     streams.send_callbacks({"source": "aws.events", "time": "2026-11-24T16:00:00Z"}, Context())
     assert [parse_wakeup(wake) for wake in told.wakes()] == [[HOOK]]
-    assert counted.keys() == {"CallbackLanesDue", "OldestDueCallback"}
+    assert counted.keys() == {"CallbackEndpointsDue", "OldestDueCallback"}
 
 
 def test_a_wake_whose_lane_meets_a_store_that_does_not_answer_is_given_back(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Container
     done: list[int] = []
     maintenance.run_due_jobs([MaintenanceJob("a", 60, fails), MaintenanceJob("b", 60, lambda: done.append(1))], 1, lambda: False)
     assert done == [1]
-    assert COUNTED == [("ChoreFailures", 1)]
+    assert COUNTED == [("MaintenanceFailures", 1)]
 
 
 def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Container) -> None:
@@ -78,7 +78,7 @@ def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Container) -> N
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     maintenance.run_jobs({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
     assert postroom.records.get(home).status is CampaignStatus.READY
-    assert {name for name, _ in COUNTED} == {"ChoreFailures"}
+    assert {name for name, _ in COUNTED} == {"MaintenanceFailures"}
 
 
 def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Container) -> None:

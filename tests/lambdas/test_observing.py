@@ -43,7 +43,7 @@ def test_each_call_leaves_lines_and_metrics_and_no_content() -> None:
     metrics = [line for line in lines if "_aws" in line]
     assert "secret" not in told.stdout + told.stderr
     assert {(line["service"], line["stage"]) for line in lines} == {("events", "test")}
-    assert [line["function_request_id"] for line in logged if line["message"].endswith(" ms")] == ["s", "a", "e"]
+    assert [line["function_request_id"] for line in logged if line["message"].startswith("function.called ")] == ["s", "a", "e"]
     assert [line.get("ColdStart") for line in metrics] == [[1], [0], [0]]
     assert ["Errors" in line for line in metrics] == [False, False, True]
     assert all(line["Heard"] == [2] for line in metrics)

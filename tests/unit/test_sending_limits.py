@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroom.entrypoints.lambdas.send_steps import PORTION_S, ROUNDS_A_RUN
+from postroom.entrypoints.lambdas.send_steps import CYCLES_PER_RUN, SHARD_S
 from postroom.entrypoints.lambdas.workflow import Order
 from postroom.ledger import scheduler_messages
 from postroom.model.batch import batches_for
@@ -30,14 +30,14 @@ EVENTS_A_ROUND = 5 + 2 + 4 + 2
 
 def test_the_page_tells_these_figures() -> None:
     functions = functions_for(RATE, MOST)
-    rounds = ROWS / (RATE * PORTION_S)
+    rounds = ROWS / (RATE * SHARD_S)
     figures = [
         f"| functions side by side | {functions} |",
         f"| rounds | {-(-rounds // 1):.0f} |",
         f"{MAX_SHARD_BATCHES:,} batches at most",
         f"each {RATE_PER_FUNCTION:.0f} messages a second, {MOST} at most",
-        f"| {PORTION_S:.0f} s, then",
-        f"{EVENTS_A_ROUND} events a round, {ROUNDS_A_RUN} rounds, then a new run: {EVENTS_A_ROUND * ROUNDS_A_RUN:,}",
+        f"| {SHARD_S:.0f} s, then",
+        f"{EVENTS_A_ROUND} events a round, {CYCLES_PER_RUN} rounds, then a new run: {EVENTS_A_ROUND * CYCLES_PER_RUN:,}",
         f"| batches | {batches_for(ROWS):,} |",
     ]
     for figure in figures:
@@ -60,12 +60,12 @@ def test_lists_and_items_fit(rows: int, rate: float | None) -> None:
 
 def test_the_history_of_a_run_stays_far_below_its_limit() -> None:
     retries = SEND["States"]["Look"]["Retry"][0]["MaxAttempts"]
-    assert ROUNDS_A_RUN * EVENTS_A_ROUND + 3 * retries < EVENTS / 2
+    assert CYCLES_PER_RUN * EVENTS_A_ROUND + 3 * retries < EVENTS / 2
 
 
 def test_a_portion_is_left_in_time() -> None:
     """Whatever the function had before: a look takes it for a few minutes, and Lambda gives fifteen."""
-    assert PORTION_S < 15 * 60 - 60
+    assert SHARD_S < 15 * 60 - 60
 
 
 def test_the_answers_of_a_map_are_small_before_they_are_thrown_away() -> None:

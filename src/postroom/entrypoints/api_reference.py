@@ -1,4 +1,4 @@
-"""Makes docs/reference/api.md from the door itself (`make docs`): an installation that nobody else sees is opened for it."""
+"""Makes docs/reference/api.md from the application (`make docs`), opened in a temporary directory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from postroom.wiring import open_app
 
 
 def reference() -> str:
-    """The page."""
-    with TemporaryDirectory() as directory, open_app(Settings(data=Path(directory))) as postroom:
-        return page(application(postroom).openapi())
+    """Return the page."""
+    with TemporaryDirectory() as directory, open_app(Settings(data=Path(directory))) as container:
+        return page(application(container).openapi())
 
 
 if __name__ == "__main__":

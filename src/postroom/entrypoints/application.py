@@ -1,8 +1,6 @@
-"""Which routes stand behind which door: on one machine a single door has them all, on AWS each service is a function of its own.
+"""The HTTP application of an installation: all services in one application, or one service alone (a function on AWS).
 
-What a service imports is imported with its door, and not before: on AWS the first caller waits for it.
-
-The HTTP application of an installation: every service behind one door, or one service behind a door of its own.
+A service's routes are imported when its application is built: on AWS the first caller waits for imports.
 """
 
 from __future__ import annotations
@@ -30,95 +28,95 @@ if TYPE_CHECKING:
 Routers = Iterator[APIRouter]
 
 
-def tracking(postroom: Container) -> Routers:
+def tracking(container: Container) -> Routers:
     """Pixels, links and unsubscribing."""
     from postroom.gateway.routes.public import tracking_routes, unsubscribe_routes
 
-    mail = _mail_prefixes(postroom)
-    yield tracking_routes(postroom.tracking, mail)
-    yield unsubscribe_routes(postroom.unsubscribe, postroom.sender_display.name_for, mail)
+    mail = _mail_prefixes(container)
+    yield tracking_routes(container.tracking, mail)
+    yield unsubscribe_routes(container.unsubscribe, container.sender_display.name_for, mail)
 
 
-def templates(postroom: Container) -> Routers:
+def templates(container: Container) -> Routers:
     """Templates and their versions."""
     from postroom.gateway.routes.templates import templates_routes
 
-    yield templates_routes(postroom.templates, rows=postroom.uploads.row)
+    yield templates_routes(container.templates, rows=container.uploads.row)
 
 
-def uploads(postroom: Container) -> Routers:
-    """Files that are announced here, and brought by a signed URL."""
+def uploads(container: Container) -> Routers:
+    """Uploads: created here, sent to a signed URL."""
     from postroom.gateway.routes.uploads import uploads_routes
 
-    yield uploads_routes(postroom.uploads)
+    yield uploads_routes(container.uploads)
 
 
-def email(postroom: Container, changed: Callable[[CampaignRef], None] = lambda ref: None) -> Routers:
-    """What is sent: campaigns, single messages; as whom, through what, to whom not. `changed`: told of campaigns' changes."""
+def email(container: Container, changed: Callable[[CampaignRef], None] = lambda ref: None) -> Routers:
+    """Campaigns, transactional messages, senders, providers, suppression. `changed` is called when a campaign changes."""
     from postroom.gateway.routes.campaigns import CampaignServices, campaign_routes
     from postroom.gateway.routes.messages import message_routes, template_test_routes
     from postroom.gateway.routes.providers import providers_routes
     from postroom.gateway.routes.recipients import erasure_routes, suppression_routes
     from postroom.gateway.routes.senders import dkim_routes, sender_routes
 
-    desk = CampaignServices(
-        campaigns=postroom.campaigns,
-        requests=postroom.campaign_requests,
-        edits=postroom.campaign_editor,
-        changes=postroom.campaign_actions,
-        dry_run=postroom.dry_run,
+    services = CampaignServices(
+        campaigns=container.campaigns,
+        requests=container.campaign_requests,
+        edits=container.campaign_editor,
+        changes=container.campaign_actions,
+        dry_run=container.dry_run,
         changed=changed,
     )
-    yield campaign_routes(desk)
-    yield template_test_routes(postroom.transactional, postroom.identities.first_address)
-    yield message_routes(postroom.transactional)
-    yield suppression_routes(postroom.suppressions, _download(postroom))
-    yield erasure_routes(postroom.erasure_requests)
-    yield sender_routes(postroom.senders)
-    yield dkim_routes(postroom.senders, postroom.dkim)
-    yield providers_routes(postroom.provider_service)
+    yield campaign_routes(services)
+    yield template_test_routes(container.transactional, container.identities.first_address)
+    yield message_routes(container.transactional)
+    yield suppression_routes(container.suppressions, _download(container))
+    yield erasure_routes(container.erasure_requests)
+    yield sender_routes(container.senders)
+    yield dkim_routes(container.senders, container.dkim)
+    yield providers_routes(container.provider_service)
 
 
-def status(postroom: Container, board: StatusCache | None = None) -> Routers:
-    """What became of it, and whether all is well."""
+def status(container: Container, status_cache: StatusCache | None = None) -> Routers:
+    """Status, messages, exports, the audit log, health."""
     from postroom.gateway.routes.access import audit_log_routes
     from postroom.gateway.routes.campaign_status import status_routes
     from postroom.gateway.routes.campaigns import campaign_message_routes
     from postroom.gateway.routes.system import health_routes
 
-    yield health_routes(_checks(postroom))
-    yield campaign_message_routes(postroom.campaign_reader, postroom.exports, _download(postroom))
-    yield status_routes(board or StatusCache(postroom.status, postroom.clock))
-    yield audit_log_routes(postroom.audit)
+    yield health_routes(_checks(container))
+    yield campaign_message_routes(container.campaign_reader, container.exports, _download(container))
+    yield status_routes(status_cache or StatusCache(container.status, container.clock))
+    yield audit_log_routes(container.audit)
 
 
-def callbacks(postroom: Container) -> Routers:
-    """Whom tenants want told."""
+def callbacks(container: Container) -> Routers:
+    """Callback endpoints."""
     from postroom.gateway.routes.callbacks import callbacks_routes
 
-    yield callbacks_routes(postroom.callback_service, postroom.secrets)
+    yield callbacks_routes(container.callback_service, container.secrets)
 
 
-def access(postroom: Container) -> Routers:
-    """Who may do what."""
+def access(container: Container) -> Routers:
+    """Tenants, users, API keys."""
     from postroom.gateway.routes.access import keys_routes, tenants_routes, users_routes
 
-    yield tenants_routes(postroom.tenants)
-    yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
-    yield keys_routes(postroom.api_keys, postroom.secrets)
+    yield tenants_routes(container.tenants)
+    yield users_routes(container.members, issuer=container.settings.issuer or BUILT_IN)
+    yield keys_routes(container.api_keys, container.secrets)
 
 
-def on_one_machine(postroom: Container) -> Routers:
-    """What AWS has services of its own for: S3 takes the bytes of uploads, Cognito signs people in, SQS brings SES's notices."""
+def on_one_machine(container: Container) -> Routers:
+    """Routes that AWS replaces by its services: uploads (S3), sign-in (Cognito), SES notifications (SQS)."""
     from postroom.gateway.routes.hooks import hooks_routes
     from postroom.gateway.routes.uploads import transfers_routes
     from postroom.identity.routes import identity_routes
 
-    yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
-    if postroom.settings.ses_topics:
-        yield hooks_routes(postroom.ses_webhook.receive)
-    if postroom.issuer is not None:
-        yield identity_routes(postroom.issuer)
+    yield transfers_routes(container.objects, container.stores.on_one_machine("receiving uploads").transfers)
+    if container.settings.ses_topics:
+        yield hooks_routes(container.ses_webhook.receive)
+    if container.issuer is not None:
+        yield identity_routes(container.issuer)
 
 
 SERVICES: Final[Mapping[str, Callable[[Container], Routers]]] = {
@@ -130,68 +128,68 @@ SERVICES: Final[Mapping[str, Callable[[Container], Routers]]] = {
     "callbacks": callbacks,
     "access": access,
 }
-"""By the name of their function on AWS (entrypoints.lambdas.api)."""
+"""The routes of each service; on AWS each is a function (entrypoints.lambdas.api)."""
 
 
-def all_routers(postroom: Container, board: StatusCache) -> Routers:
-    """Behind one door; the most often called first: routes are tried one after the other."""
-    yield from tracking(postroom)
-    yield from templates(postroom)
-    yield from uploads(postroom)
-    yield from email(postroom, board.forget)
-    yield from status(postroom, board)
-    yield from callbacks(postroom)
-    yield from access(postroom)
-    if postroom.stores.machine is not None:
-        yield from on_one_machine(postroom)
+def all_routers(container: Container, status_cache: StatusCache) -> Routers:
+    """Return all routes, the most often called first: they are tried in order."""
+    yield from tracking(container)
+    yield from templates(container)
+    yield from uploads(container)
+    yield from email(container, status_cache.forget)
+    yield from status(container, status_cache)
+    yield from callbacks(container)
+    yield from access(container)
+    if container.stores.machine is not None:
+        yield from on_one_machine(container)
 
 
-def _mail_prefixes(postroom: Container) -> list[str]:
-    """What may stand before `/t/` and `/u/`: the public URL's path, and nothing, where a proxy takes that away. Without a public
-    URL too: there may have been one, and mail of that time still leads here."""
-    return sorted({"", urlsplit(postroom.settings.public_url or "").path})
+def _mail_prefixes(container: Container) -> list[str]:
+    """Return the possible prefixes of `/t/` and `/u/`: the public URL's path, and none if a proxy strips it. Links of mail that
+    was sent before stay valid without a public URL."""
+    return sorted({"", urlsplit(container.settings.public_url or "").path})
 
 
-def _download(postroom: Container) -> Download:
-    """How files are answered: Lambda carries 6 MB."""
+def _download(container: Container) -> Download:
+    """Return how files are sent: a function's response is limited to 6 MB."""
     from postroom.gateway.paging import redirected, streamed
 
-    return streamed if postroom.export_files is None else redirected(postroom.export_files)
+    return streamed if container.export_files is None else redirected(container.export_files)
 
 
-def _checks(postroom: Container) -> list[tuple[str, Callable[[], object]]]:
-    """What a door needs; each raises when it does not work."""
+def _checks(container: Container) -> list[tuple[str, Callable[[], object]]]:
+    """Return the readiness checks; each raises when its store does not work."""
     return [
-        ("tables", lambda: postroom.tenants.read(DEFAULT_TENANT)),
-        ("objects", lambda: postroom.objects.info("readiness")),
-        ("secrets", lambda: postroom.secrets.open("readiness", postroom.secrets.seal("readiness", b""))),
+        ("tables", lambda: container.tenants.read(DEFAULT_TENANT)),
+        ("objects", lambda: container.objects.info("readiness")),
+        ("secrets", lambda: container.secrets.open("readiness", container.secrets.seal("readiness", b""))),
     ]
 
 
-def application(postroom: Container, board: StatusCache | None = None) -> FastAPI:
-    """All services behind one door. `board`: closed by whoever closes the door, so that nobody waits for a change any longer."""
-    board = board or StatusCache(postroom.status, postroom.clock)
-    return create_app(gateway_config(postroom), all_routers(postroom, board))
+def application(container: Container, status_cache: StatusCache | None = None) -> FastAPI:
+    """Return the application with all services. Close `status_cache` before the server stops: it ends long polls."""
+    status_cache = status_cache or StatusCache(container.status, container.clock)
+    return create_app(gateway_config(container), all_routers(container, status_cache))
 
 
-def service_application(postroom: Container, service: str) -> FastAPI:
-    """One of `SERVICES` alone. Its OpenAPI document is of the whole API, as at any door: made when somebody asks for it."""
-    app = create_app(gateway_config(postroom), SERVICES[service](postroom))
-    app.openapi = lambda: application(postroom).openapi()  # type: ignore[method-assign]  # as FastAPI's documentation has it
+def service_application(container: Container, service: str) -> FastAPI:
+    """Return the application of one of `SERVICES`. Its OpenAPI document is that of the whole API, made when requested."""
+    app = create_app(gateway_config(container), SERVICES[service](container))
+    app.openapi = lambda: application(container).openapi()  # type: ignore[method-assign]  # as FastAPI's documentation has it
     return app
 
 
-def gateway_config(postroom: Container) -> GatewayConfig:
-    """What surrounds the services."""
-    settings = postroom.settings
+def gateway_config(container: Container) -> GatewayConfig:
+    """Return the configuration of the gateway."""
+    settings = container.settings
     return GatewayConfig(
-        authenticator=postroom.authenticator,
-        clock=postroom.clock,
+        authenticator=container.authenticator,
+        clock=container.clock,
         url=settings.api_base_url,
         issuer=settings.issuer or "",
-        tables=postroom.tables,
-        secrets=postroom.secrets,
-        audit=LedgerAuditRecorder(postroom.audit, postroom.clock),
+        tables=container.tables,
+        secrets=container.secrets,
+        audit=LedgerAuditRecorder(container.audit, container.clock),
         rates=ApiRates.from_setting(settings.api_rate),
         trusted_proxies=settings.trusted_proxies,
         cors_origins=settings.cors_origins,

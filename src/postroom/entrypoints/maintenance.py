@@ -36,7 +36,7 @@ _log = event_logger(__name__)
 
 
 class _Revives(Protocol):
-    """Workflows whose runs are somebody else's machines (platform.aws.workflows)."""
+    """Workflows that run as state machines (platform.aws.workflows)."""
 
     def running(self, workflow: str) -> list[Execution]: ...
 
@@ -44,7 +44,7 @@ class _Revives(Protocol):
 
 
 class MaintenanceJob(NamedTuple):
-    """One, and how often it is done at least."""
+    """A job and its interval."""
 
     name: str
     every_s: float
@@ -56,14 +56,14 @@ class MaintenanceJobs:
 
     def __init__(
         self,
-        postroom: Container,
+        container: Container,
         *,
         only: CampaignRef | None = None,
         stopped: Callable[[], bool] = lambda: False,
         recount_s: float = _RECOUNT_FOR_S,
     ) -> None:
-        """`only`: look after one campaign alone. `recount_s`: how long counting anew may take."""
-        self._postroom = postroom
+        """`only`: handle this campaign alone. `recount_s`: time for recounts."""
+        self._container = container
         self._only = only
         self._stopped = stopped
         self._recount_s = recount_s
@@ -74,9 +74,9 @@ class MaintenanceJobs:
             MaintenanceJob("guard", CHECK_S, self._guard),
             MaintenanceJob("records", _RECORDS_EVERY_S, self._look_at_records),
         ]
-        if self._postroom.stores.machine is not None:  # elsewhere the feed ends by itself
+        if self._container.stores.machine is not None:  # on AWS the stream expires by itself
             jobs.append(MaintenanceJob("feed", _TRIM_EVERY_S, self.trim_feed))
-        elif self._only is None:  # there a machine of ours may have failed; here workers find what is due themselves
+        elif self._only is None:  # a state machine may have failed; on one machine workers find due work themselves
             jobs.append(MaintenanceJob("runs", _RUNS_EVERY_S, self._revive))
         if self._only is None:
             jobs += [
@@ -91,7 +91,7 @@ class MaintenanceJobs:
     def handle_message(self, body: str) -> bool:
         """Return True if a message to the scheduler is done with, False if it must be delivered again."""
         try:
-            self._postroom.scheduler.handle(body)
+            self._container.scheduler.handle(body)
         except (Conflict, Temporary) as error:
             _log.info("scheduler.message_deferred", reason=str(error))
             return False
@@ -100,21 +100,21 @@ class MaintenanceJobs:
         return True
 
     def trim_feed(self) -> None:
-        """Forget what every reader of the feed has had time to see."""
-        feed = self._postroom.feed
+        """Delete feed entries that are older than the retention time."""
+        feed = self._container.feed
         for shard in feed.shards():
             with suppress(NotFound):  # deleted in this moment
-                feed.trim(shard, Instant(self._postroom.clock.now() - RETENTION_MS))
+                feed.trim(shard, Instant(self._container.clock.now() - RETENTION_MS))
 
     def _guard(self) -> None:
-        self._postroom.guard.check(self._only)
+        self._container.guard.check(self._only)
 
     def _seal(self) -> None:
-        self._postroom.audit.seal()
+        self._container.audit.seal()
 
     def _revive(self) -> None:
-        """What its record says is running, and nothing runs: begun anew. Harmless for all others."""
-        workflows = cast("_Revives", self._postroom.workflows)
+        """Restart workflows that are running by their record, but have no execution. Harmless for all others."""
+        workflows = cast("_Revives", self._container.workflows)
         for workflow in _WORKFLOWS:
             for each in workflows.running(workflow):
                 if self._stopped():
@@ -123,31 +123,31 @@ class MaintenanceJobs:
                     _log.error("workflow.restarted", workflow=workflow, execution=each.execution)
 
     def _recount(self) -> None:
-        self._postroom.recounts.run(seconds=self._recount_s, stopped=self._stopped)
+        self._container.recounts.run(seconds=self._recount_s, stopped=self._stopped)
 
     def _expire_uploads(self) -> None:
-        uploads, now = self._postroom.uploads, self._postroom.clock.now()
+        uploads, now = self._container.uploads, self._container.clock.now()
         while uploads.expire(now) and not self._stopped():
             pass
 
     def _expire_singles(self) -> None:
-        days = self._postroom.settings.retention_days
+        days = self._container.settings.retention_days
         if days is not None:
-            self._postroom.stream_retention.expire(self._postroom.clock.now(), days=days)
+            self._container.stream_retention.expire(self._container.clock.now(), days=days)
 
     def _expire_campaigns(self) -> None:
-        days = self._postroom.settings.retention_days
+        days = self._container.settings.retention_days
         if days is not None:
-            self._postroom.campaign_retention.run(self._postroom.clock.now(), days=days, stopped=self._stopped)
+            self._container.campaign_retention.run(self._container.clock.now(), days=days, stopped=self._stopped)
 
     def _look_at_records(self) -> None:
-        """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
-        for ref in [self._only] if self._only is not None else self._postroom.records.unfinished():
+        """Check every unfinished campaign, in case a message to the scheduler was lost: the record is the truth."""
+        for ref in [self._only] if self._only is not None else self._container.records.unfinished():
             if self._stopped():
                 return
             try:
-                self._postroom.scheduler.look(ref)
-            except (Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
+                self._container.scheduler.look(ref)
+            except (Conflict, NotFound):  # changed or deleted in this moment: the next check sees it
                 continue
-            except Permanent as error:  # its record cannot be read, say: those after it are looked after all the same
+            except Permanent as error:  # an unreadable record, for example: the others are checked all the same
                 _log.error("campaign.check_failed", campaign=ref.campaign, reason=str(error))

@@ -123,7 +123,7 @@ def serve_command(
         if not locked:
             raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")
         with processes.listening(settings) as http_listener, processes.listening_for_mail(settings) as mail_listener:
-            supervisor = processes.build_supervisor(settings, http_listener, postroom.clock, say, mail_door=mail_listener)
+            supervisor = processes.build_supervisor(settings, http_listener, postroom.clock, say, mail_socket=mail_listener)
             try:
                 supervisor.tend()
                 _say_started(postroom)

@@ -1,19 +1,17 @@
-"""A call as API Gateway's REST API hands it to a function, and the answer as it wants it back, around Mangum.
+"""The API on AWS: each service's routes in a function, the same application as on one machine (entrypoints.application).
 
-Mangum's own reading loses what the door decides by, so it is read here:
+API Gateway's REST API calls the function; Mangum translates, except for these rules of ours:
 
-- The caller is who API Gateway saw (`requestContext.identity.sourceIp`). Nothing that a caller can write into a header field
-  counts: `X-Forwarded-*` only where POSTROOM_TRUSTED_PROXIES names that very peer (gateway.proxies).
-- A field that came twice stays two: for the door two `Authorization` fields are none.
-- `Content-Length` is the body's. API Gateway leaves it away, and by it the door knows that there is a body to be limited.
-- An answer may have 6 MB, as JSON, in which a `"` takes two bytes. A larger one becomes a problem that says so: it is a list that
-  can be asked for in smaller pages. Exports and uploads never come this way.
+- The client address is `requestContext.identity.sourceIp`. Header fields of the caller do not count: `X-Forwarded-*` only if
+  POSTROOM_TRUSTED_PROXIES names that peer (gateway.proxies).
+- A repeated header field stays repeated: two `Authorization` fields are refused.
+- `Content-Length` is that of the body. API Gateway omits it, and the application needs it to limit bodies.
+- A response may have 6 MB, as JSON, in which a `"` takes two bytes. A larger one becomes a problem document that asks for smaller
+  pages. Exports and uploads never take this way.
 
-The API: each service's routes in a function of its own, the same application as on one machine (entrypoints.services).
+A new sandbox opens its service during initialisation: then a function of any size has a whole processor, later only its share.
 
-A new sandbox opens its service while Lambda starts it: then a function of any size has a whole processor, later only its share.
-
-Pixels, links and unsubscribing: `/t/…` and `/u/…`, open to everybody. What is heard is on the queue before the answer.
+`/t/…` and `/u/…` (tracking, unsubscribing) need no credential. An event is on the queue before the response is sent.
 """
 
 from __future__ import annotations
@@ -34,9 +32,9 @@ from starlette.types import ASGIApp
 from postroom.entrypoints.lambdas.runtime import container, handler_name, observed
 
 MAX_ANSWER: Final = 6_000_000
-"""Lambda's limit is 6 MB of 1,048,576 bytes, all that is around the body included."""
+"""Lambda's limit is 6 MB (of 1,048,576 bytes) for the whole response."""
 _LOOK_AT: Final = MAX_ANSWER // 6
-"""Bytes of a body from which on it could have more: escaped, a byte may take six."""
+"""A smaller body cannot exceed the limit: an escaped byte takes six at most."""
 _TEXT: Final = ["text/", "application/json", "application/problem+json"]
 _TOO_LARGE: Final = {
     "type": "/problems/invalid",
@@ -47,11 +45,11 @@ _TOO_LARGE: Final = {
 
 
 class RestCall(APIGateway):
-    """One call. See the module's text."""
+    """Translates one call of the REST API."""
 
     @classmethod
     def infer(cls, *_: object) -> bool:
-        """The functions are called by nobody else."""
+        """Only the REST API calls these functions."""
         return True
 
     @property
@@ -91,7 +89,7 @@ class RestCall(APIGateway):
 
 
 def rest_handler(app: ASGIApp, *, base_path: str = "") -> Callable[[Any, Any], dict[str, Any]]:
-    """Calls of an ASGI application. `base_path`: what of the API's address stands before the application's paths."""
+    """Return a handler for an ASGI application. `base_path`: the path of the API's URL."""
     asgi, loop = cast("ASGI", app), _loop()  # the same type, but for what a coroutine is called
     asyncio.set_event_loop(loop)
     mangum = Mangum(asgi, lifespan="off", api_gateway_base_path=base_path, custom_handlers=[RestCall], text_mime_types=_TEXT)
@@ -105,7 +103,7 @@ def rest_handler(app: ASGIApp, *, base_path: str = "") -> Callable[[Any, Any], d
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """One for all calls of the process: what waits and limits belongs to a loop."""
+    """One loop for all calls of the process: locks and limits belong to it."""
     return asyncio.new_event_loop()
 
 
@@ -135,45 +133,45 @@ def templates(event: Any, context: Any) -> Answer:
 
 @observed("upload-api")
 def uploads(event: Any, context: Any) -> Answer:
-    """Uploads: announced here, brought to S3."""
+    """Uploads: created here, sent to S3."""
     return service_handler("uploads")(event, context)
 
 
 @observed("email-api")
 def email(event: Any, context: Any) -> Answer:
-    """Campaigns, single messages; as whom, through what, to whom not."""
+    """Campaigns, transactional messages, senders, providers, suppression."""
     return service_handler("email")(event, context)
 
 
 @observed("status-api")
 def status(event: Any, context: Any) -> Answer:
-    """What became of it; exports; the audit trail; health; the API about itself."""
+    """Status, exports, the audit log, health, the API's own description."""
     return service_handler("status")(event, context)
 
 
 @observed("callback-api")
 def callbacks(event: Any, context: Any) -> Answer:
-    """Whom tenants want told."""
+    """Callback endpoints."""
     return service_handler("callbacks")(event, context)
 
 
 @observed("access-api")
 def access(event: Any, context: Any) -> Answer:
-    """Tenants, people, keys."""
+    """Tenants, users, API keys."""
     return service_handler("access")(event, context)
 
 
 @cache
 def service_handler(service: str) -> Callable[[Any, Any], Answer]:
-    """Of `entrypoints.services.SERVICES`; once a sandbox."""
+    """Return the handler of a service (`entrypoints.application.SERVICES`); built once for each process."""
     from postroom.entrypoints.application import service_application
 
-    opened = container()
-    return rest_handler(service_application(opened, service), base_path=urlsplit(opened.settings.api_base_url).path)
+    installation = container()
+    return rest_handler(service_application(installation, service), base_path=urlsplit(installation.settings.api_base_url).path)
 
 
 def open_early(module: str, services: dict[str, str]) -> None:
-    """Open the door of the function that Lambda starts in this process (`_HANDLER` names it), if it is one of these."""
+    """Build the service of the function that Lambda starts in this process (`_HANDLER` names it), if it is one of these."""
     where, _, function = handler_name().rpartition(".")
     if where == module and function in services:
         service_handler(services[function])
@@ -184,5 +182,5 @@ open_early(__name__, {name: name for name in ("templates", "uploads", "email", "
 
 @observed("tracking")
 def tracking(event: Any, context: Any) -> Answer:
-    """A call by somebody who has a mail of ours."""
+    """Tracking pixels, links and unsubscribing."""
     return service_handler("tracking")(event, context)

@@ -1,21 +1,19 @@
-"""What the state machine `import` calls, step by step (infra/machines/import.asl.json): a campaign's import, from plan to end.
+"""The steps of the state machine `import` (infra/machines/import.asl.json): a campaign's import, from plan to end.
 
-Every step may be called again, and twice at once (pipeline/splitter/parallel.py). An answer says in a word how to go on; rows are
-never in it. However the import ends, `finish` is the last step: it tells the scheduler, skips who was stored after a campaign was
-cancelled, and ends the workflow's record.
-
-The functions of the state machine `import`: plan, a range, a group, the end, and what failed too often (import_steps.py).
+Each step may be called again, and twice at once (pipeline/splitter/parallel.py). A result names the next state; rows are never in
+it. However the import ends, `finish` is the last step: it notifies the scheduler, skips recipients that were stored after the
+campaign was cancelled, and ends the workflow's record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, Protocol, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import msgspec
 
-from postroom.entrypoints.lambdas.runtime import container, observed
+from postroom.entrypoints.lambdas.runtime import Context, container, observed
 from postroom.entrypoints.lambdas.workflow import Order, Runs
 from postroom.errors import NotFound
 from postroom.ledger import scheduler_messages
@@ -29,7 +27,7 @@ _SHOWN = 500
 
 
 class Planned(TypedDict):
-    """`ended`: it is over already, go to the end. The keys name lists of ranges and groups."""
+    """`ended`: the import is over already. The keys name the lists of ranges and groups."""
 
     status: Literal["planned", "ended"]
     ranges: str
@@ -37,7 +35,7 @@ class Planned(TypedDict):
 
 
 class Answer(TypedDict):
-    """`again`: call the same step once more, it ran out of time."""
+    """`again`: the step ran out of time, call it once more."""
 
     status: Literal["done", "again"]
 
@@ -45,38 +43,38 @@ class Answer(TypedDict):
 class ImportSteps:
     """The steps of the state machine."""
 
-    def __init__(self, postroom: Container, steps: ParallelImport, runs: Runs) -> None:
-        self._postroom = postroom
+    def __init__(self, container: Container, steps: ParallelImport, runs: Runs) -> None:
+        self._container = container
         self._steps = steps
         self._runs = runs
 
     def plan(self, order: Order) -> Planned:
-        """First."""
+        """Plan the import: the first step."""
         division = self._steps.plan(order.ref)
         if division is None:
             return {"status": "ended", "ranges": "", "groups": ""}
         return {"status": "planned", "ranges": division.ranges_key, "groups": division.groups_key}
 
     def read(self, order: Order) -> Answer:
-        """One range."""
+        """Read one range of the upload."""
         self._steps.read(order.ref, msgspec.convert(order.item, UploadRange))
         return {"status": "done"}
 
     def store(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
-        """One group."""
+        """Store one group of batches."""
         stored = self._steps.store(order.ref, msgspec.convert(order.item, int), alive=alive)
         return {"status": "again" if stored is False else "done"}
 
     def finish(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
-        """Last, whatever came before."""
+        """End the import: the last step, also after a failure."""
         self._steps.finish(order.ref)
         campaign = self._campaign(order.ref)
         if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
-            self._postroom.campaigns.cancel(order.ref, alive=alive)  # rows were stored after those who cancelled had counted
+            self._container.campaigns.cancel(order.ref, alive=alive)  # rows may have been stored after the cancellation counted
             if not alive():
                 return {"status": "again"}
         if campaign is not None:
-            scheduler_messages.notify_changed(self._postroom.queues, order.ref)
+            scheduler_messages.notify_changed(self._container.queues, order.ref)
         has_failed = campaign is not None and campaign.status is CampaignStatus.FAILED
         status = ExecutionStatus.FAILED if has_failed else ExecutionStatus.SUCCEEDED
         reason = campaign.reason if campaign is not None and has_failed else None
@@ -84,42 +82,36 @@ class ImportSteps:
         return {"status": "done"}
 
     def fail(self, order: Order) -> Answer:
-        """A step was tried often enough: the campaign fails with the reason. `finish` comes after it."""
+        """Fail the campaign with the reason, after a step failed too often. `finish` follows."""
         self._steps.fail(order.ref, f"The import was given up: {said(order.error)}")
         return {"status": "done"}
 
     def _campaign(self, ref: CampaignRef) -> Campaign | None:
         try:
-            return self._postroom.records.get(ref)
+            return self._container.records.get(ref)
         except NotFound:  # deleted
             return None
 
 
 def said(error: dict[str, str]) -> str:
-    """What a state of the machine caught, in words: the message of a function's error, where it was one."""
+    """Return the message of an error that a state caught."""
     cause = error.get("Cause", "")
     try:
         told = msgspec.json.decode(cause, type=dict[str, Any])
     except msgspec.DecodeError:
         told = {}
-    return str(told.get("errorMessage") or cause or error.get("Error", "nobody knows why"))[:_SHOWN]
+    return str(told.get("errorMessage") or cause or error.get("Error", "unknown error"))[:_SHOWN]
 
 
 _CHUNK_MS = 240_000
-"""Twice what a chunk of a group takes where the table is at its slowest."""
+"""Twice the time for a chunk of a group when the table is at its slowest."""
 _BATCH_MS = 30_000
-
-
-class Context(Protocol):
-    """Of a call."""
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 @cache
 def _steps() -> ImportSteps:
-    opened = container()
-    return ImportSteps(opened, opened.parallel_import, cast("Runs", opened.workflows))
+    app = container()
+    return ImportSteps(app, app.parallel_import, cast("Runs", app.workflows))
 
 
 @observed("import-plan")
@@ -137,13 +129,13 @@ def range_(event: Any, context: Context) -> Answer:
 @observed("import-reduce")
 def reduce(event: Any, context: Context) -> Answer:
     """`ImportSteps.store`."""
-    return _steps().store(_order(event), alive=_while_there_are(_CHUNK_MS, context))
+    return _steps().store(_order(event), alive=_while_time_left(_CHUNK_MS, context))
 
 
 @observed("import-finish")
 def finish(event: Any, context: Context) -> Answer:
     """`ImportSteps.finish`."""
-    return _steps().finish(_order(event), alive=_while_there_are(_BATCH_MS, context))
+    return _steps().finish(_order(event), alive=_while_time_left(_BATCH_MS, context))
 
 
 @observed("import-failed")
@@ -156,8 +148,8 @@ def _order(event: Any) -> Order:
     return msgspec.convert(event, Order)
 
 
-def _while_there_are(milliseconds: int, context: Context) -> Callable[[], bool]:
-    """Whether there is time for more; always for the first, else a function with too little of it would get nowhere."""
+def _while_time_left(milliseconds: int, context: Context) -> Callable[[], bool]:
+    """Return a check for the time left. The first check always passes, so that each call makes progress."""
     first = True
 
     def alive() -> bool:

@@ -1,14 +1,14 @@
-"""The function `jobs`: keeps house, called each minute.
+"""The functions `chores` and `scheduler`: maintenance jobs, and messages to the scheduler.
 
-What is done less often is done in the minutes that its interval divides, by the time that the rule was due: a function remembers
-nothing. Each chore fails alone, and is done again at its next time. Nothing new is begun when the time is nearly over.
+`chores` runs each minute. A job with a longer interval runs in the minutes that its interval divides, by the time when the rule
+was due: a function keeps no state. A job that fails does not stop the others, and runs again at its next time. No job starts when
+the function's time is nearly over.
 
-Metrics: `ChoreFailures`; `StuckCampaigns`, each minute: campaigns that should move and do not (services.standstill).
+`scheduler` handles messages about campaigns and streams, from the API and from schedules that have fired. A message that meets
+a conflicting write or an unavailable store is delivered again. A message that can never be handled is dropped and logged: the
+record is the truth, and `chores` looks at it each minute.
 
-The function `scheduler`: notes about campaigns and streams, from the door and from schedules whose time has come.
-
-A note that meets somebody else's write, or a store that does not answer, comes again; what can never be handled is dropped with a
-line in the log, since the record is the truth and is looked at each minute (`jobs`).
+Metrics: `MaintenanceFailures`; `StuckCampaigns`, each minute: campaigns that should move and do not (services.status).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _log = event_logger(__name__)
 
 @observed("chores")
 def run_jobs(event: Any, context: Any) -> None:
-    """The event of a rule."""
+    """Handles the event of a rule."""
 
     def stopped() -> bool:
         return bool(context.get_remaining_time_in_millis() < _MARGIN_MS)
 
-    opened = container()
-    jobs = MaintenanceJobs(opened, stopped=stopped, recount_s=_RECOUNT_S).jobs()
-    stalled = MaintenanceJob("stalled campaigns", _STUCK_EVERY_S, lambda: _count_stuck(opened))
-    run_due_jobs([*jobs, stalled], _minute(event, opened), stopped)
+    app = container()
+    jobs = MaintenanceJobs(app, stopped=stopped, recount_s=_RECOUNT_S).jobs()
+    stalled = MaintenanceJob("stalled campaigns", _STUCK_EVERY_S, lambda: _count_stuck(app))
+    run_due_jobs([*jobs, stalled], _minute(event, app), stopped)
 
 
 def run_due_jobs(jobs: list[MaintenanceJob], minute: int, stopped: Callable[[], bool]) -> None:
@@ -49,31 +49,31 @@ def run_due_jobs(jobs: list[MaintenanceJob], minute: int, stopped: Callable[[], 
             continue
         if stopped():
             _log.warning("maintenance.job_skipped", job=job.name)
-            count("ChoreFailures")
+            count("MaintenanceFailures")
             continue
         try:
             job.do()
-        except Exception:  # noqa: BLE001 - each fails alone, whatever it is
+        except Exception:  # noqa: BLE001 - one failing job must not stop the others
             _log.exception("maintenance.job_failed", job=job.name)
-            count("ChoreFailures")
+            count("MaintenanceFailures")
 
 
-def _count_stuck(opened: Container) -> None:
-    found = opened.stalled_campaigns.find()
+def _count_stuck(app: Container) -> None:
+    found = app.stalled_campaigns.find()
     for stuck in found:
         _log.error("campaign.stalled", campaign=stuck.ref.campaign, tenant=stuck.ref.tenant, reason=stuck.why)
     count("StuckCampaigns", len(found))
 
 
-def _minute(event: Any, opened: Container) -> int:
-    """Since 1970, of when the rule was due: a call that is late stands for its own minute."""
+def _minute(event: Any, app: Container) -> int:
+    """Minutes since 1970 when the rule was due, also if the call is late."""
     due = event.get("time") if isinstance(event, dict) else None
-    seconds = datetime.fromisoformat(due).timestamp() if due else opened.clock.now() / 1000
+    seconds = datetime.fromisoformat(due).timestamp() if due else app.clock.now() / 1000
     return int(seconds // _MINUTE_S)
 
 
 @observed("scheduler")
 def schedule(event: Any, _context: Any) -> BatchResponse:
-    """A batch of SQS's."""
+    """Handles a batch of SQS."""
     jobs = MaintenanceJobs(container())
     return batch_failures([record for record in event["Records"] if not jobs.handle_message(record["body"])])

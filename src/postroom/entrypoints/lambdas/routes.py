@@ -1,6 +1,6 @@
-"""Which function of the stack answers which call: from the routes themselves, for whoever builds the REST API (infra).
+"""Maps each method of the API to the function that answers it, from the routes themselves. `infra` builds the REST API from it.
 
-Nothing of it runs on AWS. An installation that nobody else sees is opened for it, as for the reference of the API.
+Nothing here runs on AWS: an installation in a temporary directory is opened to list the routes.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     "access": "access-api",
     "tracking": "tracking",
 }
-"""By service, what comes after `postroom-<stage>-` in a function's name."""
+"""The function of each service, without the prefix `postroom-<stage>-`."""
 _MAIL: Final = frozenset({"/t/o/{token}", "/t/c/{token}"})
 
 
 class Served(NamedTuple):
-    """A method of a path, and who answers it."""
+    """A method of a path, and the function that answers it."""
 
     path: str
     """As OpenAPI and API Gateway write it: `/v1/templates/{template_id}`."""
     method: str
     """Upper case."""
     function: str
-    """One of `FUNCTIONS`' values."""
+    """One of the values of `FUNCTIONS`."""
     is_open: bool
-    """To everybody: no authorizer stands before it."""
+    """True if it has no authorizer."""
 
 
 @cache
 def table() -> tuple[Served, ...]:
-    """Every method of every path, by path."""
-    with _installation() as postroom:
+    """Return every method of every path, sorted by path."""
+    with _installation() as container:
         found = {
             (served.path, served.method): served
             for service, routers in SERVICES.items()
-            for router in routers(postroom)
+            for router in routers(container)
             for route in router.routes
             for served in _served(route, FUNCTIONS[service])
         }
@@ -63,35 +63,35 @@ def table() -> tuple[Served, ...]:
 
 
 def function_of(path: str, method: str) -> str | None:
-    """Who answers, by the path's template; None: nobody does."""
+    """Return the function that answers, by the path's template; None if no function does."""
     return next((one.function for one in table() if (one.path, one.method) == (path, method.upper())), None)
 
 
 @cache
 def document() -> dict[str, Any]:
-    """The OpenAPI document of the API as it is on AWS: of those operations alone that a function answers."""
-    with _installation() as postroom:
-        whole = application(postroom).openapi()
+    """Return the OpenAPI document of the operations that exist on AWS."""
+    with _installation() as container:
+        whole = application(container).openapi()
     served = {(one.path, one.method.lower()) for one in table()}
     paths = {
         path: kept
         for path, methods in whole["paths"].items()
-        if (kept := {method: told for method, told in methods.items() if (path, method) in served})
+        if (kept := {method: operation for method, operation in methods.items() if (path, method) in served})
     }
     return {**whole, "paths": paths}
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """By function: the document with its own operations alone."""
+    """Return for each function the OpenAPI document of its operations."""
     whole, own = document(), {name: {} for name in FUNCTIONS.values()}  # type: dict[str, Any], dict[str, dict[str, Any]]
     for path, methods in whole["paths"].items():
-        for method, told in methods.items():
-            own[function_of(path, method) or ""].setdefault(path, {})[method] = told
+        for method, operation in methods.items():
+            own[function_of(path, method) or ""].setdefault(path, {})[method] = operation
     return {name: {**whole, "paths": paths} for name, paths in own.items()}
 
 
 def _served(route: BaseRoute, function: str) -> Iterator[Served]:
-    if not isinstance(route, APIRoute):  # the pixel and the links: bare ASGI (gateway.routes.tracking)
+    if not isinstance(route, APIRoute):  # pixels and links: bare ASGI (gateway.routes.tracking)
         path = getattr(route, "path", "")
         methods, is_open = {"GET", "HEAD"} if path in _MAIL else set(), True
     else:
@@ -102,5 +102,5 @@ def _served(route: BaseRoute, function: str) -> Iterator[Served]:
 
 @contextmanager
 def _installation() -> Iterator[Container]:
-    with TemporaryDirectory() as directory, open_app(Settings(data=Path(directory))) as postroom:
-        yield postroom
+    with TemporaryDirectory() as directory, open_app(Settings(data=Path(directory))) as container:
+        yield container

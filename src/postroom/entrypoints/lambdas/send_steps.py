@@ -1,25 +1,23 @@
-"""What the state machines `send` and `stream` call (infra/machines): look for a round, send a portion, send single messages.
+"""The steps of the state machines `send` and `stream` (infra/machines): plan a dispatch cycle, send a shard, send a stream.
 
-Each step may be called again, and twice at once: leases and fences keep two apart (pipeline/sender). A step ends well before its
-function's time is up: what is in flight is answered, what was not begun is found by the next round. What a campaign cannot go on
-with pauses it with the reason, as a worker on one machine does it; what passes is raised, and the machine calls again.
-
-The functions of the state machines `send` and `stream` (send_steps.py).
+Each step may be called again, and twice at once: leases and fences keep the calls apart (pipeline/sender). A step ends well
+before its function's timeout: requests in flight are answered, and batches that were not started are found by the next cycle. A
+permanent error pauses the campaign with the reason, as a worker on one machine does. A temporary error is raised, and the state
+machine calls the step again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import cache
-from typing import Any, Final, Literal, Protocol, TypedDict, cast
+from typing import Any, Final, Literal, TypedDict, cast
 
 import msgspec
 
 from postroom.clock import rfc3339
-from postroom.entrypoints.lambdas.runtime import container, observed
+from postroom.entrypoints.lambdas.runtime import Context, container, observed
 from postroom.entrypoints.lambdas.workflow import Order, Runs
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import scheduler_messages
@@ -28,42 +26,43 @@ from postroom.pipeline.sender.context import StopSignal
 from postroom.pipeline.sender.dispatch import Dispatch, Next
 from postroom.pipeline.sender.run import AssignedBatches
 from postroom.platform.ports.workflows import ExecutionStatus
+from postroom.telemetry.logs import event_logger
 from postroom.wiring import Container
 
-ROUNDS_A_RUN: Final = 500
-"""Then a new run begins: a machine's execution may have 25,000 events, and a round has about ten."""
-PORTION_S: Final = 300.0
-"""How long a portion is worked on: what a killed function held waits no longer than that for the next round."""
+CYCLES_PER_RUN: Final = 500
+"""Then a new execution starts: Step Functions allows 25,000 events for one, and a cycle has about ten."""
+SHARD_S: Final = 300.0
+"""Time for one shard: batches of a killed function wait no longer than that for the next cycle."""
 _STOP_S: Final = 20.0
-"""Before the function's end nothing is waited for any more: what is not answered by then is unknown."""
+"""Before the timeout: stop waiting for answers; unanswered messages become `unknown`."""
 _ANSWERED_S: Final = 60.0
-"""Before the function's end nothing new is begun."""
-_log = logging.getLogger(__name__)
+"""Before the timeout: start no new batch."""
+_log = event_logger(__name__)
 TimeLeft = Callable[[], float]
-"""Seconds until the function is ended."""
+"""Seconds until the function's timeout."""
 
 
 class Looked(TypedDict):
-    """How the machine goes on."""
+    """The next state of the state machine."""
 
     next: Literal["send", "wait", "end"]
     list: str
     until: str
     portions: int
-    """On the list."""
+    """Number of shards on the list."""
     number: int
-    """Looks of this run so far."""
+    """Cycles of this run so far."""
 
 
 class Sent(TypedDict):
-    """Of a portion."""
+    """Result of a shard."""
 
     left: int
-    """Batches that were not begun."""
+    """Batches that were not started."""
 
 
 class Streamed(TypedDict):
-    """Of a stream: whether there is more to come."""
+    """Result of a stream: whether to call again."""
 
     next: Literal["again", "end"]
 
@@ -71,17 +70,17 @@ class Streamed(TypedDict):
 class SendSteps:
     """The steps of the state machine."""
 
-    def __init__(self, postroom: Container, rounds: Dispatch, runs: Runs) -> None:
-        self._postroom = postroom
-        self._rounds = rounds
+    def __init__(self, container: Container, dispatch: Dispatch, runs: Runs) -> None:
+        self._container = container
+        self._dispatch = dispatch
         self._runs = runs
 
     def look(self, order: Order, number: int) -> Looked:
-        """The campaign's next round. `number`: looks of this run before."""
-        if number >= ROUNDS_A_RUN:
+        """Plan the campaign's next dispatch cycle. `number`: cycles of this run before."""
+        if number >= CYCLES_PER_RUN:
             return self._end(order, number)
         try:
-            found = self._rounds.look(order.ref, f"{order.run:06}-{number:04}")
+            found = self._dispatch.look(order.ref, f"{order.run:06}-{number:04}")
         except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
@@ -99,12 +98,12 @@ class SendSteps:
         }
 
     def send(self, order: Order, left: TimeLeft) -> Sent:
-        """One portion."""
+        """Send one shard."""
         assigned = AssignedBatches(map(int, order.item), workers=order.beside)
         stop = StopSignal()
-        work = self._postroom.sender.send(order.ref, stop, _trouble, assigned=assigned)
+        work = self._container.sender.send(order.ref, stop, _trouble, assigned=assigned)
         try:
-            asyncio.run(_in_time(work, stop, left, most_s=PORTION_S))
+            asyncio.run(_in_time(work, stop, left, most_s=SHARD_S))
         except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
@@ -115,39 +114,39 @@ class SendSteps:
         return {"left": len(assigned.left)}
 
     def stream(self, order: Order, left: TimeLeft) -> Streamed:
-        """A stream of single messages, until it owes none."""
+        """Send a stream of transactional messages until none is pending."""
         stop = StopSignal()
-        asyncio.run(_in_time(self._postroom.sender.send_stream(order.ref, stop, _trouble), stop, left))
+        asyncio.run(_in_time(self._container.sender.send_stream(order.ref, stop, _trouble), stop, left))
         if stop.preempt.is_set():
             return {"next": "again"}
         scheduler_messages.notify_stream_idle(
-            self._postroom.queues, order.ref
-        )  # first: a kill before the last line leaves a note
+            self._container.queues, order.ref
+        )  # first: a kill before the last line leaves a message
         self._runs.end(order.workflow, order.execution, order.run, ExecutionStatus.SUCCEEDED, None)
-        self._postroom.streams.look(order.ref)  # a message may have come in this very moment
+        self._container.streams.look(order.ref)  # a message may have come in this very moment
         return {"next": "end"}
 
     def _end(self, order: Order, number: int) -> Looked:
-        """The run is over; the campaign may have been resumed in this very moment."""
+        """End the run; start another if the campaign was resumed in this moment."""
         self._runs.end(order.workflow, order.execution, order.run, ExecutionStatus.SUCCEEDED, None)
         with suppress(NotFound):
-            if self._postroom.records.get(order.ref).status is CampaignStatus.SENDING:
-                scheduler_messages.start_send(self._postroom.workflows, order.ref)
+            if self._container.records.get(order.ref).status is CampaignStatus.SENDING:
+                scheduler_messages.start_send(self._container.workflows, order.ref)
         return {"next": "end", "list": "", "until": "", "portions": 0, "number": number}
 
     def _pause(self, ref: CampaignRef, error: Exception) -> None:
-        """It would end the same way each time: say so where people look."""
-        _log.error("campaign %s: %s", ref.campaign, error)
+        """Pause the campaign with the reason: a repeated call would fail the same way."""
+        _log.error("campaign.send_failed", campaign=ref.campaign, reason=str(error))
         ours = not isinstance(error, PostroomError)
         reason = f"an error in Postroom, {type(error).__name__}: its log says where; then resume it" if ours else str(error)
         with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
-            campaign = self._postroom.records.get(ref)
+            campaign = self._container.records.get(ref)
             if campaign.status is CampaignStatus.SENDING:
-                self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
+                self._container.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
 
 async def _in_time(work: Coroutine[Any, Any, None], stop: StopSignal, left: TimeLeft, *, most_s: float | None = None) -> None:
-    """Do the work, but preempt it and then shut it down before the function's time is up."""
+    """Run `work`; preempt it, then shut it down, before the function's timeout."""
     loop = asyncio.get_running_loop()
     answered = left() - _ANSWERED_S
     timers = [
@@ -163,19 +162,13 @@ async def _in_time(work: Coroutine[Any, Any, None], stop: StopSignal, left: Time
 
 def _trouble(text: str) -> None:
     if text:
-        _log.warning("the provider: %s", text)
-
-
-class Context(Protocol):
-    """Of a call."""
-
-    def get_remaining_time_in_millis(self) -> int: ...
+        _log.warning("provider.unavailable", reason=text)
 
 
 @cache
 def _steps() -> SendSteps:
-    opened = container()
-    return SendSteps(opened, opened.dispatch, cast("Runs", opened.workflows))
+    app = container()
+    return SendSteps(app, app.dispatch, cast("Runs", app.workflows))
 
 
 @observed("send-round")

@@ -1,30 +1,20 @@
-"""What a batch of the table's stream tells of messages.
+"""The functions that read the stream of the DynamoDB table: callbacks and the search index.
 
-A record that cannot be read is left out, with a line and a metric (`RecordsNotRead`): the stream hands a batch out again until
-its function ends well, and nothing after it may wait for that.
+    callbacks-stream    changes → callback deliveries, durably → a wakeup on …q-callbacks for each endpoint with new deliveries
+    callbacks-sender    a wakeup → the requests of these endpoints, for a bounded time; each minute: a wakeup for all that is due
+    indexer             changes → documents of the search index
 
-The functions of callbacks: what the table's stream says becomes requests that are owed, and those are made.
+The stream delivers the same records again until the function succeeds, so an unavailable store delays and loses nothing. A record
+that cannot be read, or a change that cannot be delivered, is left out, logged and counted: it must not block those after it. A
+document of an older change never replaces a newer one, so a batch may be indexed any number of times.
 
-    callbacks-stream    changes → deliveries, durably → a wake on …q-callbacks for the lanes that are owed something
-    callbacks-sender    a wake → the requests of these lanes, for a bounded time; each minute: a wake for all that is due
-
-The stream hands the same records out again until the function has ended well, so a store that does not answer delays and loses
-nothing. One change that can never be told is left out, with a line and a metric: it must not hold up those after it.
-
-Metrics: `ChangesNotTold`; `CallbackLanesDue` and `OldestDueCallback` (seconds), each minute.
-
-The function `indexer`: messages as they stand, into the search index.
-
-Called with a batch of the table's stream. A document of an older change never replaces a newer one, so a batch may come again as
-often as it likes; where the index does not answer, it does. What the index refuses for good is left out, with a metric.
-
-Metrics: `DocumentsIndexed`, `DocumentsRefused`.
+Metrics: `RecordsNotRead`; `ChangesNotTold`; `CallbackEndpointsDue` and `OldestDueCallback` (seconds), each minute;
+`DocumentsIndexed`, `DocumentsRefused`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -36,88 +26,88 @@ from postroom.entrypoints.lambdas.runtime import BatchResponse, batch_failures, 
 from postroom.errors import Permanent
 from postroom.ledger.callback_deliveries import EndpointRef
 from postroom.platform.ports.feed import MessageChange
+from postroom.telemetry.logs import event_logger
 from postroom.wiring.aws import changes_of, search_index
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 def changes_in(event: Any) -> list[MessageChange]:
-    """In the stream's order."""
+    """Return the message changes of an event, in the order of the stream."""
     records: Sequence[Any] = event["Records"]
     try:
         return changes_of(records)
     except (Permanent, ValueError, LookupError) as error:
-        _log.warning("a batch of the stream cannot be read together: %s", error)
-    return [change for record in records for change in _of(record)]
+        _log.warning("stream.batch_unreadable", reason=str(error))
+    return [change for record in records for change in _changes_of_one(record)]
 
 
-def _of(record: Any) -> Sequence[MessageChange]:
+def _changes_of_one(record: Any) -> Sequence[MessageChange]:
     try:
         return changes_of([record])
     except (Permanent, ValueError, LookupError):
-        _log.exception("a record of the stream cannot be read: %s", record.get("eventID", "") if isinstance(record, dict) else "")
+        _log.exception("stream.record_unreadable", record=record.get("eventID", "") if isinstance(record, dict) else "")
         count("RecordsNotRead")
         return []
 
 
-_ROUND_S: Final = 45.0
+_SEND_S: Final = 45.0
 _ENDING_S: Final = 25.0
-"""Of what is left when a round is over: requests under way, and the stores."""
+"""Time left after the requests' deadline: for requests under way, and the stores."""
 
 
 @observed("callbacks-stream")
 def enqueue_callbacks(event: Any, _context: Any) -> None:
-    """A batch of the table's stream."""
-    opened = container()
-    lanes = _told(changes_in(event))
-    if lanes:
-        Wakeups(opened.queues).put(lanes)
+    """Handles a batch of the table's stream."""
+    endpoints = _enqueue(changes_in(event))
+    if endpoints:
+        Wakeups(container().queues).put(endpoints)
 
 
 @observed("callbacks-sender")
 def send_callbacks(event: Any, context: Any) -> BatchResponse:
-    """A batch of SQS's, or the event of the rule of each minute."""
+    """Handles a batch of SQS, or the event of the rule of each minute."""
     if "Records" not in event:
         looked = container().callback_dispatcher.wake_all()
-        count("CallbackLanesDue", looked.due)
+        count("CallbackEndpointsDue", looked.due)
         count("OldestDueCallback", looked.oldest_ms / 1000, MetricUnit.Seconds)
         return batch_failures([])
-    seconds = max(1.0, min(_ROUND_S, context.get_remaining_time_in_millis() / 1000 - _ENDING_S))
-    named = {record["messageId"]: _named(record) for record in event["Records"]}
-    lanes = {lane for each in named.values() for lane in each}
-    failed = set(asyncio.run(container().callback_dispatcher.run(lanes, seconds=seconds)))
-    return batch_failures([record for record in event["Records"] if failed.intersection(named[record["messageId"]])])
+    seconds = max(1.0, min(_SEND_S, context.get_remaining_time_in_millis() / 1000 - _ENDING_S))
+    wakeups = {record["messageId"]: _endpoints_of(record) for record in event["Records"]}
+    endpoints = {endpoint for each in wakeups.values() for endpoint in each}
+    failed = set(asyncio.run(container().callback_dispatcher.run(endpoints, seconds=seconds)))
+    return batch_failures([record for record in event["Records"] if failed.intersection(wakeups[record["messageId"]])])
 
 
-def _told(changes: Sequence[MessageChange]) -> list[EndpointRef]:
-    """Together, so that what travels in one request is the same whenever they come again; or each alone."""
+def _enqueue(changes: Sequence[MessageChange]) -> list[EndpointRef]:
+    """Create deliveries of all changes together, so that a repeated batch makes the same requests; or of each if that fails."""
     builder = container().delivery_builder
     try:
         return builder.create(builder.group_by_endpoint(changes))
     except Permanent as error:
-        _log.warning("what happened cannot be told together: %s", error)
-    lanes = list[EndpointRef]()
+        _log.warning("callbacks.batch_failed", reason=str(error))
+    endpoints = list[EndpointRef]()
     for change in changes:
         try:
-            lanes += builder.create(builder.group_by_endpoint([change]))
+            endpoints += builder.create(builder.group_by_endpoint([change]))
         except Permanent:
-            _log.exception("what happened to message %s of campaign %s cannot be told", change.key.hex(), change.ref.campaign)
+            _log.exception("callbacks.change_dropped", message=change.key.hex(), campaign=change.ref.campaign)
             count("ChangesNotTold")
-    return lanes
+    return endpoints
 
 
-def _named(record: Any) -> Sequence[EndpointRef]:
-    """What cannot be read was not put there by us: nothing."""
+def _endpoints_of(record: Any) -> Sequence[EndpointRef]:
+    """Return the endpoints of a wakeup; none if it cannot be read."""
     try:
         return parse_wakeup(record["body"])
     except Permanent as error:
-        _log.error("%s", error)
+        _log.error("callbacks.wakeup_unreadable", reason=str(error))
         return []
 
 
 @observed("indexer")
 def index_messages(event: Any, _context: Any) -> None:
-    """A batch of the table's stream."""
+    """Handles a batch of the table's stream."""
     changes = changes_in(event)
     if changes:
         refused = _index().put(changes)

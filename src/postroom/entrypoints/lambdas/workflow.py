@@ -1,7 +1,4 @@
-"""What a step of a state machine is called with, and whom it tells that the machine's run is over.
-
-The function of the state machine `work`: long work without a machine of its own, by the workflow's handler.
-"""
+"""The input of a state machine's step, and the function `work`: long-running workflows without a state machine of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any, Final, Literal, Protocol, TypedDict, cast
 import msgspec
 
 from postroom.clock import Instant, rfc3339
-from postroom.entrypoints.lambdas.runtime import container, observed
+from postroom.entrypoints.lambdas.runtime import Context, container, observed
 from postroom.errors import Unsupported
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
@@ -22,45 +19,37 @@ from postroom.services.erasure_requests import ERASE
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the machine's execution is about."""
+    """Input of a step."""
 
     workflow: str
     execution: str
     run: int
     input: str
-    """A home, as `notes.ref_input` writes it."""
+    """A campaign or stream, as `scheduler_messages.ref_input` writes it."""
     item: Any = None
-    """Of a map: its part of the list."""
+    """The item of a `Map` state."""
     beside: int = 1
-    """How many parts the list has."""
+    """Number of items of the `Map` state."""
     error: dict[str, str] = msgspec.field(default_factory=dict)
-    """What a state caught: `Error`, `Cause`."""
+    """The error that a state caught: `Error`, `Cause`."""
 
     @property
     def ref(self) -> CampaignRef:
-        """Whose campaign or stream."""
+        """The campaign or stream."""
         return scheduler_messages.parse_ref(self.input)
 
 
 class Runs(Protocol):
-    """Who keeps the records of workflows."""
+    """Keeps the records of workflows."""
 
     def end(self, workflow: str, execution: str, run: int, state: ExecutionStatus, reason: str | None) -> None:
-        """This run is over; of an older one, or again: harmless."""
+        """End a run. Repeating it, or ending an older run, is harmless."""
         ...
 
 
 _ENOUGH_MS: Final = 60_000
-"""Before the function's end its handler is told to leave off; it goes on at the next call."""
+"""Time before the timeout when the handler must stop; the next call continues."""
 _LEASE_MS: Final = 30_000
-
-
-class Context(Protocol):
-    """Of a call."""
-
-    aws_request_id: str
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 class Worked(TypedDict):
@@ -71,14 +60,14 @@ class Worked(TypedDict):
 
 
 class Calls(Protocol):
-    """Who calls handlers under a lease (platform.aws.workflows)."""
+    """Calls handlers under a lease (platform.aws.workflows)."""
 
     def call(self, workflow: str, execution: str, run: int, handler: Handler, owner: str, *, lease_ms: int) -> Instant | None: ...
 
 
 @observed("work")
 def handler(event: Any, context: Context) -> Worked:
-    """One call of the handler of whatever workflow it is."""
+    """Calls the workflow's handler once."""
     order = msgspec.convert(event, Order)
     calls = cast("Calls", container().workflows)
     does = _handler(order.workflow, lambda: context.get_remaining_time_in_millis() > _ENOUGH_MS)
@@ -87,9 +76,9 @@ def handler(event: Any, context: Context) -> Worked:
 
 
 def _handler(workflow: str, working: Callable[[], bool]) -> Handler:
-    """`Unsupported`: nobody does such work."""
+    """Raises `Unsupported` if there is no handler."""
     if workflow == ACTION:
         return partial(container().campaign_actions.handle, working=working)
     if workflow == ERASE:
         return partial(container().erasure_requests.handle, working=working)
-    raise Unsupported(f"nobody knows the work {workflow}")
+    raise Unsupported(f"there is no handler for the workflow {workflow}")

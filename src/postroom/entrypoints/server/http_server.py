@@ -1,10 +1,8 @@
-"""One caller's connection: what it may keep waiting, and how much of it is held before anything is known of the call.
+"""The HTTP server process: the application under uvicorn, on a socket that the parent holds.
 
-uvicorn reads heads of any size and waits for them for ever, and for callers who do not take their answers: a few thousand such
-connections, from anybody, are all that one process can have. From the first byte of a body on the application counts
-(gateway.bodies, gateway.incoming); between two calls uvicorn does (`timeout_keep_alive`).
-
-The door as a process: the application under uvicorn, on a socket that the parent holds.
+uvicorn reads header fields of any size, and waits without limit for them and for clients that do not read their responses: a few
+thousand such connections would occupy the process. `HttpConnection` limits both. From the first byte of a body on the application
+limits (gateway.bodies, gateway.incoming); between two calls uvicorn does (`timeout_keep_alive`).
 """
 
 from __future__ import annotations
@@ -27,11 +25,11 @@ from postroom.settings import Settings
 from postroom.wiring import Container
 
 HEAD_BYTES = 65_536
-"""And what came with the first of them: the line and all fields of a call, or the fields after its last chunk."""
+"""Limit for the request line and all header fields, or the trailer fields after the last chunk."""
 HEAD_S = 20.0
-"""From the connection, or the first byte after an answer, to the end of a head."""
+"""Seconds from the connection, or the first byte after a response, to the end of the header fields."""
 STALL_S = 60.0
-"""For the caller to take 48 KB of an answer."""
+"""Seconds for the client to read 48 KB of a response."""
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -43,10 +41,10 @@ class HttpConnection(HttpToolsProtocol):
     _head: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _fields = 0
-    """How many heads and ends have begun."""
+    """Number of header and trailer sections that have begun."""
     _reading_fields = False
     _held = 0
-    """Bytes of the last of them, which uvicorn keeps until it is whole."""
+    """Bytes of the current section, which uvicorn keeps until it is complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -76,7 +74,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """After the last chunk no body comes, but fields may."""
+        """After the last chunk trailer fields may come."""
         self._begin_fields()
 
     def on_body(self, body: bytes) -> None:
@@ -118,26 +116,26 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self) -> None:
         if self._is_idle() and not self.transport.is_closing():
             self.send_400_response("The header fields are too large.")
-        else:  # an answer is on its way: nothing may come between
+        else:  # a response is being sent: nothing may come between
             self.transport.abort()
 
 
 _GRACE_S = 15
-"""For calls under way when the door is to close; the longest poll is told to end before."""
+"""For calls under way at shutdown; long polls end before."""
 _IDLE_S = 30
 """How long a connection may stay open between two calls: longer than the proxies' usual pool time costs nothing."""
 
 
-def run(postroom: Container, door: socket.socket) -> None:
-    """Answer on a socket that listens already, until told to stop."""
-    board = StatusCache(postroom.status, postroom.clock)
-    server = _Server(_config(application(postroom, board), postroom.settings))
+def run(container: Container, listener: socket.socket) -> None:
+    """Serve on a listening socket until asked to stop."""
+    status_cache = StatusCache(container.status, container.clock)
+    server = _Server(_config(application(container, status_cache), container.settings))
 
     async def serve(stop: Stop) -> None:
-        serving = asyncio.create_task(server.serve([door]))
+        serving = asyncio.create_task(server.serve([listener]))
         stopping = asyncio.create_task(stop.event.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        board.close()
+        status_cache.close()
         server.should_exit = True
         await serving
 
@@ -145,7 +143,7 @@ def run(postroom: Container, door: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Signals are the process frame's."""
+    """Leaves signals to `process.supervised`."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,14 +1,13 @@
-"""What every child process does besides its work: it says that it is alive, follows its parent, and stops when told.
+"""The part of every child process besides its work: it reports that it is alive, follows its parent, and stops when asked.
 
-SIGTERM, or the end of the parent (standard input closes), asks it to stop. On standard output it says every second that its
-loop still turns (a dot), what keeps it from working (`~` and a sentence, or nothing once that is over), and what ended it
-(`!` and a sentence). A parent kills a child that went silent.
+SIGTERM, or the end of the parent (standard input closes), asks it to stop. On standard output it reports every second that its
+event loop runs (a dot), what keeps it from working (`~` and a sentence, or nothing once that is over), and the error that ended
+it (`!` and a sentence). The parent kills a child that goes silent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -18,26 +17,27 @@ from contextlib import suppress
 from typing import TypeVar
 
 from postroom.errors import PostroomError
+from postroom.telemetry.logs import event_logger
 
 STOPPED = 75
-"""The exit code of a child that was told to stop before its work was over (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a child that was asked to stop before its work was over (EX_TEMPFAIL of sysexits.h)."""
 ALIVE = "."
 FATAL = "!"
 TROUBLE = "~"
 _ALIVE_EVERY_S = 1.0
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 T = TypeVar("T")
 
 
 class Stop:
-    """Told to stop, once and for all: seen by the event loop and by threads."""
+    """The request to stop, for the event loop (`event`) and for threads (`flag`)."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
         self.flag = threading.Event()
 
     def set(self) -> None:
-        """On the event loop."""
+        """Call it on the event loop."""
         self.event.set()
         self.flag.set()
 
@@ -46,7 +46,7 @@ class Stop:
 
 
 async def supervised(work: Callable[[Stop], Awaitable[T]]) -> T:
-    """Do the work as a child of a parent that watches."""
+    """Run `work` as the child of a supervising parent."""
     loop = asyncio.get_running_loop()
     stop = Stop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -60,13 +60,13 @@ async def supervised(work: Callable[[Stop], Awaitable[T]]) -> T:
 
 
 def report_fatal(error: PostroomError) -> None:
-    """Tell the parent what ended this process."""
-    _log.error("%s", error)
+    """Report to the parent the error that ends this process."""
+    _log.error("process.failed", reason=str(error))
     _say(FATAL + str(error).replace("\n", " "))
 
 
 def report_trouble(reason: str) -> None:
-    """Tell the parent what keeps this process from working; empty text: nothing any more."""
+    """Report to the parent what keeps this process from working; an empty text when that is over."""
     _say(TROUBLE + reason.replace("\n", " "))
 
 

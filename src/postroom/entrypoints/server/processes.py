@@ -9,7 +9,7 @@
     inbox     the built-in inbox, where mail leaves to it
 
 The parent does nothing but watch, so there is nothing that could end it. Should it be killed all the same, its children notice
-and drain. All that a crash leaves is found in the stores by whoever starts next: nothing needs to be repaired first.
+and drain. All that a crash leaves is found in the stores at the next start: nothing needs to be repaired first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from postroom.settings import Settings
 from postroom.wiring.container import check_inbound_mail
 
 GRACE_S = 27.0
-"""Within half a minute of SIGTERM all is over, whatever `drain` says: what an orchestrator waits for."""
+"""All processes end within 30 s of SIGTERM, whatever `drain` says: orchestrators wait that long."""
 _BACKLOG = 2_048
 _LOOPBACK = "127.0.0.1"
 
@@ -37,19 +37,20 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
     """Yield the HTTP server's socket. Raises `Invalid` if the address or the certificate cannot be used."""
     if settings.tls_certificate is not None:
         check_certificate(settings)
-    with closing(_listening(settings.listen, "the HTTP server", "POSTROOM_LISTEN")) as door:
-        yield door
+    with closing(_listening(settings.listen, "the HTTP server", "POSTROOM_LISTEN")) as listener:
+        yield listener
 
 
 @contextmanager
 def listening_for_mail(settings: Settings) -> Iterator[socket.socket | None]:
-    """The socket of mail that comes back; None: it is not to be had by SMTP. `Invalid`: it cannot be, or its mailbox cannot."""
+    """Yield the SMTP listener's socket, None if POSTROOM_FEEDBACK_LISTEN is not set. Raises `Invalid` when a setting for mail
+    that comes back cannot be used."""
     check_inbound_mail(settings)
     if settings.feedback_listen is None:
         yield None
         return
-    with closing(_listening(settings.feedback_listen, "the SMTP listener", "POSTROOM_FEEDBACK_LISTEN")) as door:
-        yield door
+    with closing(_listening(settings.feedback_listen, "the SMTP listener", "POSTROOM_FEEDBACK_LISTEN")) as listener:
+        yield listener
 
 
 def _listening(address: str, what: str, setting: str) -> socket.socket:
@@ -63,7 +64,7 @@ def _listening(address: str, what: str, setting: str) -> socket.socket:
 
 
 def check_certificate(settings: Settings) -> None:
-    """`Invalid`: certificate and key cannot be used together."""
+    """Raises `Invalid` when certificate and key cannot be used together."""
     certificate, key = settings.tls_certificate, settings.tls_key
     assert certificate is not None
     try:
@@ -71,7 +72,7 @@ def check_certificate(settings: Settings) -> None:
             file.open("rb").close()
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {error.strerror}; see POSTROOM_TLS_CERTIFICATE and POSTROOM_TLS_KEY") from error
-    try:  # a key under a passphrase is refused: else the server would wait for somebody to type it
+    try:  # a key under a passphrase is refused: else the server would wait for it to be typed
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         wanted = "a certificate with the chain to its issuer, and its private key without a passphrase, both PEM"
@@ -80,7 +81,12 @@ def check_certificate(settings: Settings) -> None:
 
 
 def build_supervisor(
-    settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None], *, mail_door: socket.socket | None = None
+    settings: Settings,
+    listener: socket.socket,
+    clock: Clock,
+    say: Callable[[str], None],
+    *,
+    mail_socket: socket.socket | None = None,
 ) -> Supervisor:
     """Return the supervisor of all processes, not yet started."""
     specs = []
@@ -91,19 +97,19 @@ def build_supervisor(
         specs.append(ProcessSpec("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
     environ = settings.environ(mail=mail)
     specs.append(ProcessSpec("timers", ["timers"], environ))
-    mail_handles = [] if mail_door is None else [mail_door.fileno()]
+    mail_handles = [] if mail_socket is None else [mail_socket.fileno()]
     specs.append(
         ProcessSpec("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
     )
     specs.append(ProcessSpec("callbacks", ["callbacks"], environ))
     worker = ["worker", "--no-maintenance"]
     specs += [ProcessSpec(f"worker {number}", worker, environ) for number in range(1, settings.workers + 1)]
-    specs.append(ProcessSpec("http", ["http", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
+    specs.append(ProcessSpec("http", ["http", "--handle", str(listener.fileno())], environ, handles=[listener.fileno()]))
     return Supervisor(specs, clock, patience_s=2 * settings.lease, say=say)
 
 
 def _free_port() -> int:
-    """For the inbox, which keeps it when it is started again."""
+    """For the inbox, which keeps it over restarts."""
     with closing(socket.create_server((_LOOPBACK, 0))) as probe:
         port: int = probe.getsockname()[1]
         return port

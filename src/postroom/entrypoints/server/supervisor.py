@@ -1,16 +1,12 @@
-"""A child process and what it says: entrypoints.process is the other end.
+"""Child processes: `Supervisor` keeps those of a server running, `CampaignWorkers` those of one campaign.
 
-Keeps the processes of a server running: one that ends, or goes silent, is started again after a moment.
+A server's process that ends or goes silent is started again after a delay, which doubles with each quick end, up to 30 s, and
+is short again once the process has run for a minute. It never gives up: a full disk is emptied, a mail server comes back. Each
+change is reported once, not each try.
 
-The moment doubles with each quick end, up to half a minute, and is short again once a process has held for a minute. Nothing is
-given up: a full disk is emptied, a mail server comes back. What is told to the person is each change once, not each try.
-
-Running a campaign's workers as child processes, for a command that waits: starts them, replaces those that die, stops them.
-
-A worker that was killed is replaced after a moment; one that is silent for two leases is killed, since it may hold a lock that
-the others need, and a group that they wait to hear about. A worker that ends by itself with an error met something it could
-not go on with (a full disk, say): after a few such ends in a row the run fails with what it said. What is recorded stays
-recorded: `--resume` goes on.
+A campaign's worker that was killed is replaced after a moment. One that is silent for two leases is killed, since it may hold a
+lock or a group that the others wait for. A worker that ends with an error met a permanent problem (a full disk, for example):
+after four such ends in a row the run fails with its text. Everything recorded stays: `--resume` continues.
 """
 
 from __future__ import annotations

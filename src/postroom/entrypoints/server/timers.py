@@ -1,8 +1,7 @@
-"""Who does the chores on one machine: fires timers, hands notes to the scheduler, keeps house.
+"""Fires timers, passes messages to the scheduler and runs maintenance jobs on one machine, as a process or a worker's thread.
 
-Any number of processes may do it at the same time; each step is safe to repeat.
-
-The process that does a server's chores, and nothing else: no import and no sending ever delays a timer.
+Any number of processes may do it at the same time: each step is safe to repeat. `postroom serve` gives it a process, so that
+imports and sending never delay a timer.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ _log = event_logger(__name__)
 
 
 class MaintenanceLoop:
-    """In a thread of a worker, or of a process of their own."""
+    """The loop of timers, scheduler messages and maintenance jobs."""
 
-    def __init__(self, postroom: Container, *, only: CampaignRef | None, stopped: threading.Event) -> None:
-        """`only`: look after one campaign alone."""
-        self._postroom = postroom
-        self._maintenance = MaintenanceJobs(postroom, only=only, stopped=stopped.is_set)
+    def __init__(self, container: Container, *, only: CampaignRef | None, stopped: threading.Event) -> None:
+        """`only`: handle this campaign alone."""
+        self._container = container
+        self._maintenance = MaintenanceJobs(container, only=only, stopped=stopped.is_set)
         self._stopped = stopped
 
     def run(self) -> None:
-        """Until stopped. Errors of the stores are raised."""
-        postroom = self._postroom
-        machine = postroom.stores.on_one_machine("firing timers")
-        jobs = [(_Every(job.every_s, postroom.clock), job) for job in self._maintenance.jobs()]
+        """Run until stopped. Raises errors of the stores."""
+        container = self._container
+        machine = container.stores.on_one_machine("firing timers")
+        jobs = [(_Every(job.every_s, container.clock), job) for job in self._maintenance.jobs()]
         while not self._stopped.is_set():
-            machine.timers.fire_due(postroom.clock.now())
+            machine.timers.fire_due(container.clock.now())
             for every, job in jobs:
                 if every.due():
                     _do(job)
@@ -48,15 +47,15 @@ class MaintenanceLoop:
                 self._stopped.wait(_LOOK_S)
 
     def trim_feed(self) -> None:
-        """Forget what every reader of the feed has had time to see."""
+        """Delete feed entries that are older than the retention time."""
         self._maintenance.trim_feed()
 
     def _handle_messages(self) -> bool:
-        queues = self._postroom.queues
+        queues = self._container.queues
         received = queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10, lease_s=_NOTE_LEASE_S)
         for item in received:
             if self._maintenance.handle_message(item.body):
-                with suppress(LeaseLost):  # somebody else has it now, and finds the work done
+                with suppress(LeaseLost):  # another process has it now, and finds the work done
                     queues.delete(scheduler_messages.SCHEDULER_QUEUE, item.receipt)
         return bool(received)
 
@@ -69,7 +68,7 @@ def _do(job: MaintenanceJob) -> None:
 
 
 class _Every:
-    """True once in so many seconds, the first time at once."""
+    """Due once in so many seconds, the first time at once."""
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._seconds = seconds
@@ -84,21 +83,21 @@ class _Every:
         return True
 
 
-def run(postroom: Container) -> None:
-    """Until told to stop. Errors of the stores are raised."""
+def run(container: Container) -> None:
+    """Run until asked to stop. Raises errors of the stores."""
 
     async def work(stop: Stop) -> None:
-        await asyncio.to_thread(MaintenanceLoop(postroom, only=None, stopped=stop.flag).run)
+        await asyncio.to_thread(MaintenanceLoop(container, only=None, stopped=stop.flag).run)
 
     asyncio.run(supervised(work))
 
 
-def run_inbox(postroom: Container, port: int) -> None:
-    """The built-in inbox, until told to stop."""
+def run_inbox(container: Container, port: int) -> None:
+    """Run the built-in inbox until asked to stop."""
 
     async def work(stop: Stop) -> None:
-        await asyncio.to_thread(postroom.inbox_server.start, port=port)
+        await asyncio.to_thread(container.inbox_server.start, port=port)
         await stop.event.wait()
-        await asyncio.to_thread(postroom.inbox_server.stop)
+        await asyncio.to_thread(container.inbox_server.stop)
 
     asyncio.run(supervised(work))
