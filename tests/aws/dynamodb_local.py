@@ -20,7 +20,7 @@ from tests.aws.emulator import REGION, ROOT
 
 JARS = ROOT / ".dynamodb-local"
 _SERVER = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
-_START_S = 30
+_START_S = 60
 _STOP_S = 3
 # It ends with the process that started it, even if that is killed.
 _TETHERED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"

@@ -25,7 +25,7 @@ from postroom.platform.aws._clients import AwsAccount
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / ".venv-ministack" / "bin" / "ministack"
 REGION = "us-east-1"
-_START_S = 20
+_START_S = 60
 _STOP_S = 3
 _ATTEMPTS = 3  # at finding a port: another process may take it between our look and the emulator's
 # The emulator ends with the process that started it, even if that is killed.

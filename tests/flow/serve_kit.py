@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import requests
 from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]  # ships no types
 
-from tests.flow.campaign_kit import Office, Run, until
+from tests.flow.campaign_kit import PATIENCE_S, Office, Run, until
 
 PASSWORD = "seven quiet otters swim"
 _CALLBACK = "http://127.0.0.1:43210/callback"
@@ -82,7 +82,7 @@ class Caller:
         found: str = self.call("POST", "/v1/templates", 201, {"name": "Hello", "subject": subject, "html": html})["id"]
         return found
 
-    def settled(self, campaign: str, seconds: float = 60.0) -> Any:
+    def settled(self, campaign: str, seconds: float = PATIENCE_S) -> Any:
         """The status, once the campaign is past sending."""
         seen: list[Any] = []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +15,15 @@ from tests.flow.serve_kit import Caller, Served, served
 PEOPLE = 200
 
 
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path) as opened:
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for all campaigns of this file: they know nothing of each other."""
+    with served(tmp_path_factory.mktemp("served")) as opened:
         opened.serve()
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def caller(office: Served) -> Caller:
     code, _, err = office.command("sender", "trust", "news@shop.example")
     assert code == 0, err
