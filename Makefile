@@ -32,7 +32,7 @@ check: $(VENV)/.dev-stamp ## lint, format, types, layers, docs
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_tree.py tests/gateway/test_door_docs.py
+	$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_tree.py tests/unit/test_vocabulary.py tests/gateway/test_door_docs.py
 
 bench: $(VENV)/.dev-stamp postfix ## measure the figures in the README
 	$(BIN)/python -m bench

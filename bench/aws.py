@@ -109,7 +109,7 @@ def show_rate(emulator: Emulator) -> None:
 
 
 def main() -> None:
-    """See the module's text."""
+    """Run the measurements and print the tables."""
     recipients = int(sys.argv[1]) if len(sys.argv) > 1 else LARGE
     with emulated() as emulator:
         real, few, many = counted(emulator, recipients)

@@ -31,7 +31,8 @@ LATENCY_S: Final = 0.005
 SLOWER: Final = 2.0
 PROCESSOR_MB: Final = 1_769
 MEMORY_MB: Final = dict.fromkeys(
-    ("import-plan", "import-range", "import-reduce", "import-finish", "send-round", "sender", "chores", "events"), PROCESSOR_MB
+    ("import-plan", "import-range", "import-reduce", "import-finish", "send-round", "sender", "maintenance", "events"),
+    PROCESSOR_MB,
 )
 SMALL_MB: Final = 1_024
 """As infra/stage.py sizes the functions, these and the others."""
@@ -49,7 +50,7 @@ RECORDS: Final = 3
 """Of a message: stored, sent, delivered."""
 _BUCKETS: Final = 2
 _API_CALLS: Final = 30
-"""A campaign's: sign in, template, upload, order; and somebody who looks now and then."""
+"""Calls per campaign: sign in, template, upload, create, and a few looks at the status."""
 _KEYS_A_UNIT: Final = 64
 """Of a group, in the first unit of its record, about."""
 _GB: Final = 1e9

@@ -151,7 +151,7 @@ def _connect(meter: Meter, asked: Any) -> StandIn | None:
 
 
 class Campaign:
-    """See the module's text."""
+    """Sends one campaign through the steps and counts its requests."""
 
     def __init__(self, recipients: int, functions: Functions, table: StandIn | None) -> None:
         self._recipients = recipients
@@ -237,7 +237,7 @@ class Campaign:
     def _minute(self, minute: int, name: str = "") -> None:
         """What the rule of each minute does; of minutes in which nothing rarer is due."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_AN_HOUR + 60 * minute))
-        self._functions.named(f"chores{name}", maintenance.run_jobs)({"time": at})
+        self._functions.named(f"maintenance{name}", maintenance.run_jobs)({"time": at})
         self._functions.named(f"callbacks-sender{name}", streams.send_callbacks)({"time": at})
 
     def _hear(self, campaign_ref: CampaignRef, at_once: int) -> None:

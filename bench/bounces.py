@@ -2,7 +2,7 @@
 
     python -m bench.bounces [rounds]
 
-The mails of tests/data/bounces, each as it stands and with 20 KB of the returned mail behind it, as most reports have.
+The mails of tests/data/bounces, each as it is and with 20 KB of the returned mail behind it, as most reports have.
 """
 
 from __future__ import annotations

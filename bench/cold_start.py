@@ -93,7 +93,7 @@ FUNCTIONS = (
     Function("authorizer", "authorizer.handler", _ASKED),
     Function("events", "events.handler", None),
     Function("scheduler", "maintenance.schedule", None),
-    Function("chores", "maintenance.run_jobs", None),
+    Function("maintenance", "maintenance.run_jobs", None),
     Function("callbacks-sender", "streams.send_callbacks", None),
     Function("indexer", "streams.index_messages", None),
     Function("alarms", "alarms.handler", None),

@@ -2,8 +2,8 @@
 
     python -m bench.listener [reports]
 
-The listener runs in a process of its own with the real mailroom and stores; clients in other processes bring delivery reports
-with 20 KB of the returned mail. Beside it stands what reading them alone takes.
+The listener runs in a process of its own with the real inbound mail processor and stores; clients in other processes
+bring delivery reports with 20 KB of the returned mail. Beside it stands what reading them alone takes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m bench.messages [--calls N]
 
-As many callers at a time as the door has threads. The bare door is FastAPI with one route that reads a JSON object and inserts it
-into SQLite, one synced transaction a call: what the simplest thing that loses nothing does. One core for either.
+As many callers at a time as the server has threads. The reference is FastAPI with one route that reads a JSON object and inserts
+it into SQLite, one synced transaction a call: what the simplest thing that loses nothing does. One core for either.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _message(number: int, html: str) -> dict[str, Any]:
 
 
 def bare(directory: Path) -> FastAPI:
-    """See the module's text."""
+    """The reference: FastAPI with one route that inserts into SQLite."""
     app, guard = FastAPI(), threading.Lock()
     database = sqlite3.connect(directory / "bare.db", check_same_thread=False, isolation_level=None)
     database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE message (body TEXT)")

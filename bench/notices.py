@@ -1,4 +1,6 @@
-"""Notices of Amazon SES through the door of a running server: verified, stored, applied: `python -m bench.notices [--notices N]`.
+"""Amazon SES events through the HTTP server of `postroom serve`: verified, stored, applied.
+
+    python -m bench.notices [--notices N]
 
 A real `postroom serve`, and SNS's connections to it from this process, each with one notice at a time; every notice is about
 another message, one in ten is a hard bounce. 1. How many a second are answered, which is when they are durable. 2. How many a
@@ -91,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, SesSimulator(topic=topic) as ses, served(Path(name), ses_topics=ARN) as office:
         office.environ["AWS_ENDPOINT_URL_SNS"] = ses.url
         office.serve()
-        office.command("sender", "vouch", "news@shop.example")
+        office.command("sender", "trust", "news@shop.example")
         caller = office.key()
         ref = campaign_of(office, caller, count)
         requests = [request_of(topic, ref, message, number) for number, message in enumerate(messages_of(office, ref))]

@@ -57,7 +57,7 @@ class Api:
 
 @contextmanager
 def server(directory: Path, port: int) -> Iterator[Api]:
-    """A server that sends to the sink at `port`, and somebody with a key to it."""
+    """A server that sends to the sink at `port`, and an API key for it."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         listen = f"127.0.0.1:{probe.getsockname()[1]}"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
@@ -68,7 +68,7 @@ def server(directory: Path, port: int) -> Iterator[Api]:
     try:
         _wait_for(f"http://{listen}/readyz")
         made = subprocess.run([*postroom, "key", "add", "bench", "--role", "admin"], env=environ, capture_output=True, check=True)
-        subprocess.run([*postroom, "sender", "vouch", "example.com"], env=environ, capture_output=True, check=True)
+        subprocess.run([*postroom, "sender", "trust", "example.com"], env=environ, capture_output=True, check=True)
         yield Api(f"http://{listen}", made.stdout.decode().split()[-1])
     finally:
         process.terminate()
@@ -103,7 +103,7 @@ def order(api: Api, directory: Path, rows: int) -> float:
     deadline = time.monotonic() + _PATIENCE_S
     while status["status"] != "completed" and time.monotonic() < deadline:
         status = api.call("GET", f"/v1/campaigns/{status['id']}/status")
-        time.sleep(1)  # as a console that somebody looks at
+        time.sleep(1)  # as an open console polls
     left = sum(status["counts"].get(state, 0) for state in ("sent", "delivered", "bounced"))
     if status["status"] != "completed" or left != rows:
         raise SystemExit(f"not everybody was sent to: {status}")

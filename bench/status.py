@@ -2,8 +2,8 @@
 
     python -m bench.status [--seconds S]
 
-The door is a process of its own (uvicorn with httptools and uvloop, an API key checked, limits, rates and log line as always),
-on one core; this process asks over 32 connections from the other. The bare door is FastAPI with one route that answers the same
+The server is a process of its own (uvicorn with httptools and uvloop, an API key checked, limits, rates and log line as always),
+on one core; this process asks over 32 connections from the other. The reference is FastAPI with one route that answers the same
 bytes. Asked for are the statuses of running campaigns, of 2 batches and of 2,000: that of a million recipients.
 """
 
@@ -64,13 +64,13 @@ def campaign(postroom: Container, batches: int) -> str:
 
 
 def application(postroom: Container) -> FastAPI:
-    """The door with the one service; nobody is refused for asking too often."""
+    """The API with this one service, and a rate limit that is never reached."""
     board = StatusCache(postroom.status, postroom.clock)
     return create_app(replace(gateway_config(postroom), rates=ApiRates.from_setting(10_000_000)), [status_routes(board)])
 
 
 def bare(answer: bytes) -> FastAPI:
-    """See the module's text."""
+    """The reference: FastAPI with one route that answers these bytes."""
     app, router = FastAPI(), APIRouter()
 
     @router.get("/v1/campaigns/{campaign_id}/status")
@@ -93,7 +93,7 @@ def serve(kind: str, data: Path, descriptor: int) -> None:
 
 @contextmanager
 def served(kind: str, data: Path) -> Iterator[int]:
-    """The port of a door in a process of its own."""
+    """The port of a server in a process of its own."""
     listening = socket.create_server(("127.0.0.1", 0))
     command = [sys.executable, "-m", "bench.status", "--serve", kind, str(data), str(listening.fileno())]
     process = subprocess.Popen(command, pass_fds=[listening.fileno()], stderr=subprocess.DEVNULL)

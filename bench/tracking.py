@@ -2,7 +2,7 @@
 
     python -m bench.tracking [--seconds S]
 
-The door is the process that `postroom serve` starts (`postroom door`), whole, on one core; this process asks over 32 kept
+The server is the process that `postroom serve` starts (`postroom http`), whole, on one core; this process asks over 32 kept
 connections from another. Every hit is of another message, half opens, half clicks, and each is on the feedback queue in the end:
 that is counted. The bare application is a function that sends the pixel, under the same server. The last line is at the pace
 that is asked for, while a program asks for its campaigns as well.
@@ -53,7 +53,7 @@ _ME = Principal(PrincipalKind.OPERATOR, "bench", "bench", "default", Role.ADMIN)
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:
-    """See the module's text."""
+    """The reference: an ASGI function that answers a pixel or redirect."""
     fields = [(b"content-type", b"image/gif"), (b"content-length", str(len(PIXEL)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": PIXEL})

@@ -13,7 +13,7 @@ search.py       OpenSearch, in a network of its own
 openapi.py      the app's own description, as API Gateway reads it
 refusals.py     what API Gateway answers by itself
 api.py          the API, and the functions behind it
-pipeline.py     the functions that nobody calls, and what calls them
+pipeline.py     the background functions and their triggers
 machines/       the state machines
 operations/     what watches over it
 rules.py        AWS's rules that are not followed, and why

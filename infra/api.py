@@ -22,13 +22,13 @@ from infra.refusals import refusals
 from infra.stage import Stage
 
 _KNOWN_S = 60
-"""How long a caller is believed without asking again: what is revoked stops within a minute."""
+"""Seconds for which API Gateway caches the authorizer's answer: a revoked credential stops working within a minute."""
 _WAIT_MS = 29_000
 _USAGE = "usage"
 
 
 class Api(cdk.Stack):
-    """See the module's text."""
+    """The REST API with its authorizer and usage plan."""
 
     def __init__(
         self, scope: Construct, id_: str, stage: Stage, *, grounds: Grounds, environment: Mapping[str, str], **settings: Any

@@ -30,7 +30,7 @@ from infra.permissions import (
 _HANDLERS = "postroom.entrypoints.lambdas"
 _LEDGER = (*CAMPAIGN_RECORDS, *MESSAGES)
 _CALL = "*%23idempotency"
-"""The secret of answers that are kept for whoever asks again; KMS is told a purpose's first part, escaped."""
+"""The purpose of responses stored for an Idempotency-Key; KMS sees the first part of a purpose, escaped."""
 _FILES = ("*/templates/*", "*/campaigns/*", "*/streams/*")
 _CAMPAIGN = (*of.CAMPAIGNS, *of.IMPORTS, *of.CALLBACKS, *of.LANES, *of.UPLOADS, *of.WORK)
 """What a campaign has, and is swept with it."""
@@ -273,7 +273,7 @@ BACKGROUND = (
         timeout_s=60,
     ),
     Function(
-        "chores",
+        "maintenance",
         "maintenance.run_jobs",
         (
             Rows(
@@ -319,7 +319,7 @@ BACKGROUND = (
         (
             Rows(
                 sees=documents("#tenants", "campaigns"),
-                # One that nobody answers for is switched off, on record; the secret of campaigns' own is made when first needed.
+                # Disables dead endpoints, with an audit record; creates the secret of campaigns' callbacks when first needed.
                 keeps=documents(*of.CALLBACKS, *of.LANES, *of.TRAIL),
             ),
             Takes(("callbacks",)),
@@ -331,6 +331,6 @@ BACKGROUND = (
     Function("indexer", "streams.index_messages", (Follows(), Indexes()), timeout_s=60, in_network=True),
     Function("alarms", "alarms.handler", (Reads(),)),
 )
-"""That nobody calls."""
+"""Triggered by queues, streams and schedules."""
 
 ALL = (*API, *DOOR, *STEPS, *BACKGROUND)

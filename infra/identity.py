@@ -12,7 +12,7 @@ from constructs import Construct
 from infra.stage import Stage
 
 ROLES = ("viewer", "editor", "sender", "admin")
-"""Groups for those who look at the pool. What somebody may do stands in their membership, which is Postroom's."""
+"""Groups, for information only: a user's role is in the membership record, which Postroom keeps."""
 _API = "postroom"
 
 
@@ -57,7 +57,7 @@ class Identity(cdk.Stack):
 
     @property
     def issuer(self) -> str:
-        """As it stands in tokens."""
+        """The `iss` claim of its tokens."""
         return f"https://cognito-idp.{self.region}.amazonaws.com/{self.pool.user_pool_id}"
 
     @property
@@ -85,7 +85,7 @@ class Identity(cdk.Stack):
         )
 
     def _command_line(self) -> cognito.UserPoolClient:
-        """Whoever has AWS credentials for it may sign a person in by password: scripts, tests."""
+        """For scripts and tests with AWS credentials: signs a user in by password."""
         return self.pool.add_client(
             "CommandLine",
             user_pool_client_name="command-line",

@@ -52,7 +52,7 @@ class Lambdas:
         group: ec2.ISecurityGroup | None = None,
         dead: sqs.IQueue | None = None,
     ) -> lambda_.Alias:
-        """`more` of the environment; `dead`: where calls go that nobody waits for, when they fail."""
+        """`more`: further environment variables. `dead`: the queue for failed asynchronous calls."""
         log = self._log(function)
         made = lambda_.Function(
             self._scope,

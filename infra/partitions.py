@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 IDENTITY = ("#keys", "#memberships", "#tenants")
-"""Whoever calls is looked up there."""
+"""Where a caller is looked up."""
 ACCESS = ("keys", "#keys", "members", "#memberships", "access", "key-uses", "tenants", "#tenants", "#tenant-numbers")
 TRAIL = ("audit", "#audit-open")
 CALLS = (*TRAIL, "idempotency", "key-uses")

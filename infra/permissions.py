@@ -1,4 +1,4 @@
-"""What a function may do, in words of Postroom; each becomes statements of its role, and of nobody else's.
+"""What a function may do, in words of Postroom; each becomes statements of that function's role alone.
 
 Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `C#` records of
 campaigns, `M#` messages and their events, `R#` rates. `ForAllValues` is true of a call that names no key at all, so no action
@@ -25,7 +25,7 @@ CAMPAIGN_RECORDS = ("C#*",)
 MESSAGES = ("M#*",)
 RATES = ("R#*",)
 _TABLE_KEY = ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey")
-"""What DynamoDB may ask of the table's key for somebody who writes."""
+"""What DynamoDB may do with the table's key on behalf of a function that writes."""
 
 
 def documents(*names: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What happens after "send", and what comes back: the functions that nobody calls by name, state machines, what wakes them."""
+"""The background functions (after "send", and for events that come back), the state machines, and the triggers of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _STEPS_OF = {
     "work": ("work",),
 }
 _MESSAGES = {"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "M#"}]}}}}
-"""Of the stream, those changes that are of messages; of campaigns' other records nobody is told."""
+"""The filter of the table's stream: changes of messages only."""
 _AT_ONCE = {"scheduler": 5, "feedback": 10, "callbacks": 5, "notices": 20}
 _GATHERED = {"feedback": 100, "notices": 100}
 """Items in one call, of queues that bring one a message: ten at a time, or one, would cost as much as sending."""
@@ -50,7 +50,7 @@ _FOLLOWED_S = {"callbacks-stream": 1, "indexer": 5}
 
 
 class Pipeline(cdk.Stack):
-    """See the module's text."""
+    """The background functions, the state machines, and their triggers."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Pipeline(cdk.Stack):
                 function,
                 network=network if function.in_network else None,
                 group=callers if function.in_network else None,
-                dead=self._dead if function.name in {"chores", "alarms"} else None,
+                dead=self._dead if function.name in {"maintenance", "alarms"} else None,
             )
         self._wake_by_queues(queues)
         self._wake_by_clock()
@@ -131,7 +131,7 @@ class Pipeline(cdk.Stack):
             rule_name=f"{self._stage.prefix}-each-minute",
             schedule=events.Schedule.rate(Duration.minutes(1)),
         )
-        for name in ("chores", "callbacks-sender"):
+        for name in ("maintenance", "callbacks-sender"):
             rule.add_target(targets.LambdaFunction(self.lambdas.aliases[name], retry_attempts=0))
 
     def _follow(self, table: dynamodb.ITable) -> None:

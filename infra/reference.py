@@ -48,7 +48,7 @@ def _shown(stage: Stage, name: str) -> str:
 
 
 def _functions() -> Iterator[str]:
-    kinds = (("Behind the API", API), ("At its door", DOOR), ("Of state machines", STEPS), ("Called by nobody", BACKGROUND))
+    kinds = (("Behind the API", API), ("In front of it", DOOR), ("Of state machines", STEPS), ("In the background", BACKGROUND))
     assert sum(len(functions) for _, functions in kinds) == len(ALL)
     for title, functions in kinds:
         yield f"### {title}\n"

@@ -1,6 +1,6 @@
 """What API Gateway answers by itself, in the application's own form: problems (RFC 9457), in the words of gateway.problems.
 
-Its own words would be `{"message": …}`, and 403 for an address that nobody answers at, where we say 404.
+Its own words would be `{"message": …}`, and 403 for an unknown path, where we answer 404.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OWN: Final = {
     "THROTTLED": _Refusal(429, "too-many-requests", "all calls of this installation together are too many: slow down"),
     "QUOTA_EXCEEDED": _Refusal(429, "too-many-requests", "the calls of this installation are used up"),
     "INTEGRATION_TIMEOUT": _Refusal(503, "unavailable", "no answer within 29 seconds: it may have been done"),
-    "INTEGRATION_FAILURE": _Refusal(503, "unavailable", "something behind the door does not answer"),
+    "INTEGRATION_FAILURE": _Refusal(503, "unavailable", "a backend of the API does not answer"),
     "AUTHORIZER_FAILURE": _Refusal(503, "unavailable", "who calls cannot be told now: try again"),
     "AUTHORIZER_CONFIGURATION_ERROR": _Refusal(503, "unavailable", "who calls cannot be told now: try again"),
     "API_CONFIGURATION_ERROR": _Refusal(500, "failed", "this is a mistake of ours"),

@@ -1,7 +1,7 @@
 """Alarms: each says what it means for people and where to look, and tells the stage's alert topic when it rings and when it ends.
 
 Missing data is no alarm where nothing happening is the ordinary state. Rates are computed over five minutes with enough calls
-behind them that one failure in a quiet night wakes nobody.
+behind them that one failure in a quiet night raises no alarm.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _mail(watched: Watched, limits: Limits) -> Iterator[_Alarm]:
         metric = _metric("AWS/SES", f"Reputation.{name}", {}, statistic="Average", period=Duration.hours(1))
         means = f"SES counts a {name} at which it reviews the account: pause what causes it before SES stops all mail"
         yield _Alarm(name, metric, limit, means)
-    stuck = _metric(NAMESPACE, "StuckCampaigns", {"service": "chores", "stage": watched.stage}, statistic="Maximum")
+    stuck = _metric(NAMESPACE, "StuckCampaigns", {"service": "maintenance", "stage": watched.stage}, statistic="Maximum")
     yield _Alarm("StuckCampaigns", stuck, limits.stuck_campaigns, "a campaign is sending and does not move", periods=3)
 
 

@@ -10,7 +10,7 @@ from constructs import Construct
 
 
 def add_alerts(scope: Construct, prefix: str, *, key: kms.IKey, email: str | None) -> sns.Topic:
-    """The topic `<prefix>-alerts`. Whoever has the e-mail address has to confirm it once."""
+    """The topic `<prefix>-alerts`. The owner of the e-mail address must confirm the subscription once."""
     topic = sns.Topic(scope, "Alerts", topic_name=f"{prefix}-alerts", master_key=key, enforce_ssl=True)
     alarms = iam.ServicePrincipal("cloudwatch.amazonaws.com")
     topic.grant_publish(alarms)

@@ -1,5 +1,5 @@
 """Careful roll-outs: a new version of a function gets a tenth of its calls for five minutes, then all; an alarm in between brings
-the version before back, by CodeDeploy and without anybody awake."""
+the version before back, by CodeDeploy and without a person."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""CloudTrail: who changed what in the account, kept where nobody changes it. Calls on data (objects, items) are left out: they
-cost by the million, and what people do to data stands in Postroom's own audit trail."""
+"""CloudTrail: who changed what in the account, kept where it can't be changed. Calls on data (objects, items) are left out: they
+cost by the million, and what users do to data is in Postroom's own audit trail."""
 
 from __future__ import annotations
 

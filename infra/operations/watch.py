@@ -1,4 +1,4 @@
-"""What is to be watched, by name, and from which figure on somebody is to be woken."""
+"""What is watched, by name, and the thresholds of its alarms."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Each adapter turns what its library raises into one of these.
 
 `Temporary` and `Permanent` are the types that matter: a temporary error may be tried again as it is, a permanent
-one will fail the same way until somebody changes something. What is not known to be permanent is temporary.
+one will fail the same way until something is changed. What is not known to be permanent is temporary.
 The text is a sentence for the person who can act on it: what happened, where, and what to do.
 """
 

@@ -48,7 +48,7 @@ class Office:
     def _variables(self) -> dict[str, str]:
         """The settings of a function that has them all, for the operator's command line."""
         functions = self.world.client("lambda")
-        found: Mapping[str, str] = functions.get_function_configuration(FunctionName=f"{PREFIX}-chores")["Environment"][
+        found: Mapping[str, str] = functions.get_function_configuration(FunctionName=f"{PREFIX}-maintenance")["Environment"][
             "Variables"
         ]
         return {name: value for name, value in found.items() if name.startswith(_OURS)} | {
@@ -127,7 +127,7 @@ class Office:
 
     def minute(self) -> None:
         """Another minute begins: what the rule does."""
-        for function in ("chores", "callbacks-sender"):
+        for function in ("maintenance", "callbacks-sender"):
             self.world.client("lambda").invoke(FunctionName=f"{PREFIX}-{function}:live", InvocationType="Event", Payload=b"{}")
 
 

@@ -32,7 +32,7 @@ FAULTS = {
     "callbacks-stream": [Fault(2, "kill_after"), Fault(9, "raise")],
     "callbacks-sender": [Fault(4, "kill_after"), Fault(25, "kill"), Fault(60, "lose")],
     "scheduler": [Fault(2, "kill_after")],
-    "chores": [Fault(3, "kill")],
+    "maintenance": [Fault(3, "kill")],
 }
 KILLED_AT = (150, 350, 550)
 """Whoever sends, and whoever indexes, is killed when SES has taken so many."""

@@ -152,11 +152,11 @@ def test_only_one_function_says_who_may_do_what(templates: Templates, partition:
 @pytest.mark.parametrize(
     ("partition", "who"),
     [
-        ("T#acme#callback-secrets", {"email-api", "callback-api", "callbacks-sender", "work", "chores"}),
-        ("T##audit-key", {"status-api", "chores"}),
+        ("T#acme#callback-secrets", {"email-api", "callback-api", "callbacks-sender", "work", "maintenance"}),
+        ("T##audit-key", {"status-api", "maintenance"}),
         ("T#acme#templates", {"template-api"}),
         ("T#acme#senders", {"email-api", "work"}),
-        ("R#acme", {"email-api", "send-round", "sender", "stream-sender", "work", "chores"}),
+        ("R#acme", {"email-api", "send-round", "sender", "stream-sender", "work", "maintenance"}),
     ],
 )
 def test_rows_are_written_by_those_alone_that_keep_them(templates: Templates, partition: str, who: set[str]) -> None:
@@ -182,7 +182,7 @@ def test_every_role_is_small_enough_for_iam(templates: Templates) -> None:
         ("provider", {"email-api", "send-round", "sender", "stream-sender"}),
         ("callback", {"callback-api", "callbacks-sender"}),
         ("key", {"access-api"}),
-        ("audit", {"status-api", "chores"}),
+        ("audit", {"status-api", "maintenance"}),
     ],
 )
 def test_secrets_are_opened_by_those_alone_that_need_them(templates: Templates, purpose: str, who: set[str]) -> None:
@@ -205,7 +205,7 @@ def test_whoever_loses_calls_may_write_to_where_they_go(templates: Templates) ->
         for each in templates.statements()
         if "sqs:SendMessage" in each.actions and any(text.endswith("-d-functions") for text in each.resources)
     }
-    assert losing == functions("alarms", "chores") == may
+    assert losing == functions("alarms", "maintenance") == may
 
 
 @pytest.mark.parametrize("function", ["alarms", "indexer"])

@@ -57,7 +57,7 @@ def test_what_is_due_later_keeps_it_open(made: Bench, state: MessageStatus) -> N
 
 
 def test_what_news_have_settled_keeps_nothing_open_once_it_is_counted(made: Bench) -> None:
-    """The chores count within seconds (ledger.recounts); a worker does when it is due."""
+    """The maintenance count within seconds (ledger.recounts); a worker does when it is due."""
     ref = made.campaign(people=1, batches=1).ref
     _settle_all(made, ref, MessageStatus.DEFERRED, Instant(made.clock.now() + 3_600_000))
     (message,) = made.messages.list(ref).messages

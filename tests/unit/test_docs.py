@@ -13,6 +13,7 @@ from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli import reference as cli_reference
 from postroom.settings import SETTINGS
 from postroom.settings.reference import reference
+from postroom.telemetry import reference as logs_reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -47,6 +48,11 @@ def test_the_settings_page_is_made_from_the_code() -> None:
     page = text("docs/reference/settings.md")
     assert page == reference()
     assert all(f"### POSTROOM_{name.upper()}" in page for name in SETTINGS)
+
+
+def test_the_page_of_log_events_is_made_from_the_code() -> None:
+    """`make docs` makes it."""
+    assert text("docs/reference/logs.md") == logs_reference.reference()
 
 
 def test_every_dependency_is_explained() -> None:

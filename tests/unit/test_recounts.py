@@ -154,11 +154,11 @@ def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: P
         assert postroom.feedback.once()
         assert list(messages.stale(ref)) == [batch]
         stopped = threading.Event()
-        chores = threading.Thread(target=MaintenanceLoop(postroom, only=None, stopped=stopped).run)
-        chores.start()
+        maintenance = threading.Thread(target=MaintenanceLoop(postroom, only=None, stopped=stopped).run)
+        maintenance.start()
         try:
-            until(lambda: not messages.stale(ref), "the chores to count", 5)
+            until(lambda: not messages.stale(ref), "the maintenance to count", 5)
         finally:
             stopped.set()
-            chores.join()
+            maintenance.join()
         assert messages.counts(ref).delivered == 1

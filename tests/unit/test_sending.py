@@ -115,8 +115,8 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postr
     bad, good = postroom.records.unfinished()
     damage(postroom, bad)
     stopped = threading.Event()
-    chores = MaintenanceLoop(postroom, only=None, stopped=stopped)
-    running = threading.Thread(target=chores.run)
+    maintenance = MaintenanceLoop(postroom, only=None, stopped=stopped)
+    running = threading.Thread(target=maintenance.run)
     running.start()
     try:
         until(lambda: postroom.records.get(good).status is CampaignStatus.SENDING, "the other to be looked at", 5)

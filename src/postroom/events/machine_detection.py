@@ -18,7 +18,7 @@ TOO_EARLY_MS: Final = 2_000
 """A request sooner than this after the message was sent comes from a filter on the way, not from a reader."""
 SLACK_MS: Final = 60_000
 """If the request is older than `sent_at` by more than this, `sent_at` is of a later report, and says nothing of the request."""
-TOO_EARLY: Final = "sooner than anybody reads"
+TOO_EARLY: Final = "sooner than a person can read"
 _ENGAGEMENT = frozenset({EventKind.OPENED, EventKind.CLICKED})
 _PREFETCH = re.compile("prefetch|preview|prerender|instant")
 _PREFETCH_FIELDS = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})

@@ -35,7 +35,7 @@ class KeyRotation:
 
     rotate_after: int = 30 * 86_400
     publish_before: int = 86_400
-    """Longer than anybody keeps a JWKS."""
+    """Longer than clients cache a JWKS."""
     keep_after: int = 3_600
     """Longer than any signed token is good for."""
 

@@ -69,6 +69,8 @@ class NewTemplate:
 
 
 class Severity(StrEnum):
+    """How serious a finding is."""
+
     ERROR = "error"
     """The template cannot be saved."""
     WARNING = "warning"

@@ -1,12 +1,12 @@
-"""The functions `chores` and `scheduler`: maintenance jobs, and messages to the scheduler.
+"""The functions `maintenance` and `scheduler`: maintenance jobs, and messages to the scheduler.
 
-`chores` runs each minute. A job with a longer interval runs in the minutes that its interval divides, by the time when the rule
-was due: a function keeps no state. A job that fails does not stop the others, and runs again at its next time. No job starts when
-the function's time is nearly over.
+`maintenance` runs each minute. A job with a longer interval runs in the minutes that its interval divides, by the time when the
+rule was due: a function keeps no state. A job that fails does not stop the others, and runs again at its next time. No job
+starts when the function's time is nearly over.
 
 `scheduler` handles messages about campaigns and streams, from the API and from schedules that have fired. A message that meets
 a conflicting write or an unavailable store is delivered again. A message that can never be handled is dropped and logged: the
-record is the truth, and `chores` looks at it each minute.
+record is the truth, and `maintenance` looks at it each minute.
 
 Metrics: `MaintenanceFailures`; `StuckCampaigns`, each minute: campaigns that should move and do not (services.status).
 """
@@ -29,7 +29,7 @@ _STUCK_EVERY_S: Final = 60.0
 _log = event_logger(__name__)
 
 
-@observed("chores")
+@observed("maintenance")
 def run_jobs(event: Any, context: Any) -> None:
     """Handles the event of a rule."""
 
