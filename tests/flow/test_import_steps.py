@@ -155,7 +155,7 @@ def test_what_was_given_up_fails_the_campaign_with_what_the_function_said(world:
         ({"Error": "States.Timeout", "Cause": ""}, "States.Timeout"),
         ({"Error": "X", "Cause": "not JSON"}, "not JSON"),
         ({"Error": "X", "Cause": "[1]"}, "[1]"),
-        ({}, "nobody knows why"),
+        ({}, "unknown error"),
     ],
 )
 def test_what_a_state_caught_is_told_in_words(error: dict[str, str], words: str) -> None:

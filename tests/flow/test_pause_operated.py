@@ -127,6 +127,6 @@ def test_a_second_command_on_a_running_campaign_watches(make_office: MakeOffice)
         run.until(lambda: len(sink.accepted) > 100, "mail")
         other = office.resume("--json")
         assert other.wait() == run.wait() == 0
-        assert "already working on this campaign" in other.stderr
+        assert "another process is working on this campaign" in other.stderr
         assert parse(other.stdout)["counts"] == parse(run.stdout)["counts"]
     assert_exact(office.messages(), sink.recipients())

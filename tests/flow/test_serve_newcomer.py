@@ -16,7 +16,7 @@ def test_from_the_first_start_to_the_message_in_the_inbox(tmp_path: Path) -> Non
     with served(tmp_path) as office:
         server = office.serve()
         server.until(lambda: "no user can sign in yet" in server.stderr, "the first invitation")
-        link = re.search(r"http://\S+", server.stderr[server.stderr.index("nobody can") :])
+        link = re.search(r"http://\S+", server.stderr[server.stderr.index("no user can") :])
         assert link
         somebody = Caller(office.url, sign_in(office.url, link[0]))
         assert somebody.call("GET", "/v1/tenants/me", 200)["you"]["operator"] is True
