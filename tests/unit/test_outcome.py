@@ -20,7 +20,7 @@ RECIPIENT = Recipient(Key(b"k" * 12), 2, "ann@example.com", None, "[]", MessageS
 
 def _rules(unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE, give_up_at: int = 10**12) -> OutcomeRules:
     policies = Policies(unknown=unknown, settle_after_ms=5_000)
-    return OutcomeRules(policies, give_up_at=Instant(give_up_at), backoff=Backoff())
+    return OutcomeRules(policies, give_up_at=Instant(give_up_at), backoff=Backoff(first_ms=60_000))
 
 
 def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:

@@ -29,9 +29,10 @@ _MAILBOX = re.compile(r"<[^<>]*>|\S+@\S+")
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Doubling waits with jitter. The defaults suit greylisting (RFC 6647 §4.5: minutes) and a full mailbox (hours)."""
+    """Doubling waits with jitter, from minutes (greylisting, RFC 6647 §4.5) to an hour (a full mailbox)."""
 
-    first_ms: int = 60_000
+    first_ms: int
+    """The first wait: the setting `retry_after`, 1 minute by default."""
     most_ms: int = 3_600_000
     jitter: float = 0.2
     """A wait is up to this fraction shorter or longer, so that messages deferred together do not return together."""
